@@ -1,0 +1,109 @@
+"""``BlobStore`` on one S3 bucket."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from isthmus.adapters.aws.errors import code_of
+from isthmus.adapters.aws.session import client
+from isthmus.errors import DigestMismatch, LimitExceeded, MissingFile
+from isthmus.model.units import MIB, format_bytes
+from isthmus.ports import BlobInfo
+
+CHUNK_BYTES = 4 * MIB
+NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
+
+
+def _checksum(answer: dict[str, Any]) -> str | None:
+    """Return the object's own SHA-256 in hex, if S3 has one of the whole object.
+
+    A multipart upload's SHA-256 is a checksum of checksums (S3: ``ChecksumType`` COMPOSITE), which
+    says nothing about the bytes as a whole.
+    """
+    value = answer.get("ChecksumSHA256")
+    if not value or answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "-" in value:
+        return None
+    return base64.b64decode(value).hex()
+
+
+class S3BlobStore:
+    """Objects of one bucket; every put carries its SHA-256, which S3 verifies before it answers."""
+
+    def __init__(self, bucket: str) -> None:
+        self.bucket = bucket
+
+    def info(self, key: str) -> BlobInfo | None:
+        try:
+            answer = client("s3").head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+        except ClientError as error:
+            if code_of(error) in NOT_FOUND:
+                return None
+            raise
+        return BlobInfo(key, int(answer["ContentLength"]), _checksum(answer))
+
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        answer = self._open(key)
+        size = int(answer["ContentLength"])
+        with contextlib.closing(answer["Body"]) as body:
+            if size > max_bytes:
+                raise LimitExceeded(f"{key} is {format_bytes(size)}; at most {format_bytes(max_bytes)} is read")
+            return bytes(body.read())
+
+    def put(self, key: str, data: bytes, *, sha256: str | None = None) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        if sha256 is not None and digest != sha256:
+            raise DigestMismatch(f"{key}: the bytes have the SHA-256 {digest}, not {sha256}")
+        client("s3").put_object(Bucket=self.bucket, Key=key, Body=data, ChecksumSHA256=_base64(digest))
+
+    def upload(self, key: str, path: Path, *, sha256: str) -> None:
+        with path.open("rb") as stream:
+            client("s3").put_object(Bucket=self.bucket, Key=key, Body=stream, ChecksumSHA256=_base64(sha256))
+
+    def download(self, key: str, path: Path) -> str:
+        answer, digest = self._open(key), hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            with contextlib.closing(answer["Body"]) as body, temporary.open("wb") as stream:
+                for chunk in body.iter_chunks(CHUNK_BYTES):
+                    digest.update(chunk)
+                    stream.write(chunk)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return digest.hexdigest()
+
+    def sha256(self, key: str) -> str:
+        answer, digest = self._open(key), hashlib.sha256()
+        with contextlib.closing(answer["Body"]) as body:
+            for chunk in body.iter_chunks(CHUNK_BYTES):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def keys(self, prefix: str) -> Iterator[BlobInfo]:
+        pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        for page in pages:
+            for entry in page.get("Contents", []):
+                yield BlobInfo(entry["Key"], int(entry["Size"]))
+
+    def _open(self, key: str) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = client("s3").get_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            if code_of(error) in NOT_FOUND:
+                raise MissingFile(f"{key} is not in the bucket {self.bucket}") from error
+            raise
+        return answer
+
+
+def _base64(digest_hex: str) -> str:
+    return base64.b64encode(bytes.fromhex(digest_hex)).decode()

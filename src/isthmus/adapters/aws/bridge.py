@@ -1,0 +1,80 @@
+"""The rig bridge's services: a queue per rig (SQS), task tokens (Step Functions), the report (Lambda)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from isthmus import documents
+from isthmus.adapters.aws.errors import CONFLICT_CODES, code_of, message_of
+from isthmus.adapters.aws.session import client
+from isthmus.errors import Conflict, Unavailable
+from isthmus.model.messages import Work
+
+MAX_CAUSE_CHARACTERS = 32_768
+"""Step Functions' limit on the cause of a failed task (SendTaskFailure, ``cause``)."""
+
+
+class SqsJobQueue:
+    """One rig's queue; long polling, one message at a time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def receive(self, *, wait_seconds: int) -> tuple[Work, str] | None:
+        try:
+            answer = client("sqs").receive_message(
+                QueueUrl=self._url, MaxNumberOfMessages=1, WaitTimeSeconds=min(wait_seconds, 20)
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"the queue did not answer: {error}") from error
+        for message in answer.get("Messages", []):
+            work = documents.decode(Work, message["Body"], "a message of the rig's queue")
+            return work, str(message["ReceiptHandle"])
+        return None
+
+    def delete(self, receipt: str) -> None:
+        client("sqs").delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
+
+
+class StepFunctionsTasks:
+    """Answers to task tokens. Step Functions cannot say whether a task timed out or was stopped."""
+
+    def succeed(self, token: str, output: Mapping[str, Any]) -> None:
+        self._call("send_task_success", taskToken=token, output=json.dumps(output))
+
+    def fail(self, token: str, error: str, cause: str) -> None:
+        self._call("send_task_failure", taskToken=token, error=error, cause=cause[-MAX_CAUSE_CHARACTERS:])
+
+    def heartbeat(self, token: str) -> None:
+        self._call("send_task_heartbeat", taskToken=token)
+
+    def _call(self, operation: str, **arguments: str) -> None:
+        try:
+            getattr(client("stepfunctions"), operation)(**arguments)
+        except ClientError as error:
+            if code_of(error) in CONFLICT_CODES:
+                raise Conflict(f"the task is no longer waiting: {message_of(error)}") from error
+            raise Unavailable(f"Step Functions refused: {error}") from error
+        except BotoCoreError as error:
+            raise Unavailable(f"Step Functions did not answer: {error}") from error
+
+
+class LambdaReporter:
+    """Calls ``finish_attempt``, which reads the committed outcome and answers the training's token."""
+
+    def __init__(self, function: str) -> None:
+        self._function = function
+
+    def finished(self, job_key: str, fencing: int) -> None:
+        payload = json.dumps({"job_key": job_key, "fencing": fencing})
+        try:
+            answer = client("lambda").invoke(FunctionName=self._function, Payload=payload.encode())
+            body = answer["Payload"].read()
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"{self._function} did not answer: {error}") from error
+        if answer.get("FunctionError"):
+            raise Unavailable(f"{self._function} failed: {body[:500].decode(errors='replace')}")

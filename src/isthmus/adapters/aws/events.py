@@ -1,0 +1,41 @@
+"""``Events`` on EventBridge and ``Executions`` on Step Functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from isthmus.adapters.aws.errors import code_of
+from isthmus.adapters.aws.session import client
+from isthmus.errors import Unavailable
+
+
+class EventBridgeEvents:
+    """Events of the source ``isthmus`` on one bus."""
+
+    def __init__(self, bus: str) -> None:
+        self._bus = bus
+
+    def publish(self, kind: str, detail: Mapping[str, Any]) -> None:
+        entry = {"EventBusName": self._bus, "Source": "isthmus", "DetailType": kind, "Detail": json.dumps(detail)}
+        answer = client("events").put_events(Entries=[entry])
+        if answer.get("FailedEntryCount"):
+            raise Unavailable(f"the event bus refused {kind}: {answer['Entries'][0].get('ErrorMessage')}")
+
+
+class StepFunctionsExecutions:
+    """Executions by name: Standard workflows keep a name for 90 days, which makes a start idempotent."""
+
+    def start(self, machine: str, name: str, payload: Mapping[str, Any]) -> bool:
+        try:
+            client("stepfunctions").start_execution(
+                stateMachineArn=machine, name=name, input=json.dumps(payload, sort_keys=True)
+            )
+        except ClientError as error:
+            if code_of(error) == "ExecutionAlreadyExists":
+                return False
+            raise
+        return True

@@ -1,0 +1,33 @@
+"""``Registry`` on the SageMaker Model Registry."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from isthmus.adapters.aws.session import client
+
+
+class SageMakerRegistry:
+    """One model package group of the stack; a package per release of any model."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    def register(self, model: str, release: int, source: str, metadata: Mapping[str, str]) -> str:
+        description = f"{model} release {release}"
+        for page in client("sagemaker").get_paginator("list_model_packages").paginate(
+            ModelPackageGroupName=self._group
+        ):
+            for package in page["ModelPackageSummaryList"]:
+                if package.get("ModelPackageDescription") == description:
+                    return str(package["ModelPackageArn"])
+        answer = client("sagemaker").create_model_package(
+            ModelPackageGroupName=self._group,
+            ModelPackageDescription=description,
+            ModelApprovalStatus="Approved",
+            SourceUri=source,
+            CustomerMetadataProperties=dict(metadata),
+            ClientToken=hashlib.sha256(f"{self._group}/{description}".encode()).hexdigest()[:36],
+        )
+        return str(answer["ModelPackageArn"])

@@ -1,0 +1,125 @@
+"""Settings of every entry point: frozen, typed, read once from the environment.
+
+A missing variable fails at once, with its name. A test compares the fields with ``template.yaml``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self, get_type_hints
+
+from isthmus.errors import EnvironmentProblem
+
+PREFIX = "ISTHMUS_"
+
+
+def _weights(text: str) -> tuple[float, ...]:
+    weights = tuple(float(part) for part in text.split(",") if part.strip())
+    if not all(0 < weight <= 1 for weight in weights) or list(weights) != sorted(weights):
+        raise ValueError("weights rise from above 0 to at most 1")
+    return weights
+
+
+PARSERS: dict[Any, Any] = {str: str, int: int, float: float, tuple[float, ...]: _weights}
+
+
+@dataclasses.dataclass(frozen=True)
+class FromEnvironment:
+    """Fields are read from ``ISTHMUS_<FIELD>``; a default makes one optional."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read the settings.
+
+        Raises:
+            EnvironmentProblem: a variable is missing or malformed; the message names it.
+        """
+        values, hints = {}, get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            name = PREFIX + field.name.upper()
+            if name not in env:
+                if field.default is dataclasses.MISSING:
+                    raise EnvironmentProblem(f"the environment variable {name} is not set")
+                continue
+            try:
+                values[field.name] = PARSERS[hints[field.name]](env[name])
+            except ValueError as error:
+                raise EnvironmentProblem(f"the environment variable {name} is {env[name]!r}: {error}") from error
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class StateSettings(FromEnvironment):
+    """Of a function that reads and writes the stack's bucket and table."""
+
+    bucket: str
+    table: str
+
+
+@dataclasses.dataclass(frozen=True)
+class StartPipelineSettings(StateSettings):
+    """Of ``start_pipeline``."""
+
+    train_and_deploy: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PackageModelSettings(StateSettings):
+    """Of ``package_model``. ``signing_key``: id of the KMS key."""
+
+    signing_key: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RegisterModelSettings(StateSettings):
+    """Of ``register_model``. ``model_group``: the model package group's name."""
+
+    model_group: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DeployCloudSettings(StateSettings):
+    """Of ``deploy_cloud``. ``rollout_weights``: share of calls on the new version, step by step,
+    each of which lasts ``rollout_step_seconds``."""
+
+    signing_key: str
+    stack: str
+    serving_function: str
+    rollout_weights: tuple[float, ...]
+    rollout_step_seconds: int
+
+
+@dataclasses.dataclass(frozen=True)
+class DeployEdgeSettings(StateSettings):
+    """Of ``deploy_edge``. ``edge_target``: ARN of the thing group; ``edge_port``: the first model's."""
+
+    signing_key: str
+    stack: str
+    edge_function: str
+    edge_target: str
+    edge_port: int
+    edge_store: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordOutcomeSettings(StateSettings):
+    """Of ``record_outcome``."""
+
+    event_bus: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RefreshModelsSettings(StateSettings):
+    """Of ``refresh_models``."""
+
+    deploy_cloud: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RouteInferenceSettings(FromEnvironment):
+    """Of ``route_inference``."""
+
+    stack: str
+    bucket: str
+    table: str

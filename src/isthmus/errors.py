@@ -1,0 +1,151 @@
+"""Every failure that isthmus names, in one tree.
+
+::
+
+    IsthmusError
+    ├── InvalidInput                 the caller's data; repeating it cannot help
+    │   ├── InvalidDocument          a JSON or YAML document does not fit its schema
+    │   ├── InvalidManifest          a dataset manifest is malformed
+    │   ├── InvalidJob               a job is malformed, or asks for what does not exist
+    │   ├── MissingFile              a manifest names a file that the bucket does not have
+    │   ├── DigestMismatch           bytes differ from the digest that was promised
+    │   ├── InvalidModel             a model cannot be read, or does not fit its job
+    │   └── InvalidRequest           an inference request; carries its HTTP status
+    │       ├── UnknownModel
+    │       └── PayloadTooLarge
+    ├── Refused                      understood, and not allowed or not possible here
+    │   ├── NoPlacement              no device may and can run the job
+    │   ├── PolicyViolation          the data policy forbids a move
+    │   ├── LimitExceeded            an AWS limit, with the sum and the largest parts
+    │   └── SignatureInvalid         a bundle is not what its signer signed
+    ├── TrainingFailed               the script's fault: exit code and its last lines
+    │   └── ParityFailed             the exported ONNX differs from the framework's model
+    ├── AttemptLost                  the rig's fault; Step Functions runs the job again
+    ├── ProofFailed                  a staged version answers its golden inputs wrongly
+    ├── RolloutUnhealthy             a version failed, or was not seen working, while shifting
+    ├── EdgeDeploymentFailed         a core device or deployment did not take the model
+    ├── Conflict                     somebody else committed first
+    ├── Unavailable                  a service did not answer; repeating it may help
+    └── EnvironmentProblem           this machine lacks something: what, and how to get it
+
+The class names are the ``ErrorEquals`` names of the state machines: a Lambda function that raises
+one reports it as its ``errorType``. A test asserts that every custom name in ``statemachines/``
+stands here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class IsthmusError(Exception):
+    """Base of all failures with a name; ``str()`` is one clear sentence for a person."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InvalidInput(IsthmusError):
+    """The caller's data is wrong; the same data will fail again."""
+
+    exit_code = 2
+
+
+class InvalidDocument(InvalidInput):
+    """A document does not parse, is too large, or does not fit its schema."""
+
+
+class InvalidManifest(InvalidInput):
+    """A dataset manifest is malformed."""
+
+
+class InvalidJob(InvalidInput):
+    """A job is malformed, or asks for something that does not exist."""
+
+
+class MissingFile(InvalidInput):
+    """A manifest names a file that is not in the bucket after the grace period."""
+
+
+class DigestMismatch(InvalidInput):
+    """Bytes do not have the SHA-256 that was promised for them."""
+
+
+class InvalidModel(InvalidInput):
+    """A model file cannot be read, or does not fit what its job says of it."""
+
+
+class InvalidRequest(InvalidInput):
+    """An inference request that cannot be served.
+
+    ``status`` is the HTTP status of the answer (Open Inference Protocol v2: 4xx with ``error``).
+    """
+
+    status: ClassVar[int] = 400
+
+
+class UnknownModel(InvalidRequest):
+    """No model of that name (or version) is in service."""
+
+    status = 404
+
+
+class PayloadTooLarge(InvalidRequest):
+    """A request or response is over the transport's limit."""
+
+    status = 413
+
+
+class Refused(IsthmusError):
+    """Understood, and not allowed or not possible here; the message names the rule."""
+
+
+class NoPlacement(Refused):
+    """No device may and can run the job; the message lists each device's reason."""
+
+
+class PolicyViolation(Refused):
+    """The data policy forbids this move; the message names the rule."""
+
+
+class LimitExceeded(Refused):
+    """An AWS limit would be passed; the message states the sum and the largest parts."""
+
+
+class SignatureInvalid(Refused):
+    """A bundle's signature does not fit its manifest."""
+
+
+class TrainingFailed(IsthmusError):
+    """The training script failed; the message ends with its last lines."""
+
+
+class ParityFailed(TrainingFailed):
+    """The exported ONNX model differs from the framework's own outputs by more than allowed."""
+
+
+class AttemptLost(IsthmusError):
+    """The rig vanished while it held the lease; not the script's fault."""
+
+
+class ProofFailed(IsthmusError):
+    """A staged version gave a wrong answer to a golden input."""
+
+
+class RolloutUnhealthy(IsthmusError):
+    """A version failed health checks while traffic was shifted, or nothing was seen of it."""
+
+
+class EdgeDeploymentFailed(IsthmusError):
+    """A Greengrass deployment or one of its core devices failed."""
+
+
+class Conflict(IsthmusError):
+    """A conditional write lost: somebody else committed first."""
+
+
+class Unavailable(IsthmusError):
+    """A service did not answer in time; the call may be repeated."""
+
+
+class EnvironmentProblem(IsthmusError):
+    """Something that this machine must have is missing; the message says how to get it."""

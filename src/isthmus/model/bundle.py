@@ -1,0 +1,79 @@
+"""A bundle: a trained model as shipped; ``manifest.json`` names every file by its digest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from isthmus.model.blob import Name, Sha256, SizeBytes
+from isthmus.model.processing import PostStep, PreStep
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "manifest.sig"
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]
+"""Tensor element types of the Open Inference Protocol v2."""
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Name, element type and shape of a tensor; -1 is a dimension that a request chooses."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+
+class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One file of a bundle."""
+
+    path: str
+    sha256: Sha256
+    size_bytes: SizeBytes
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A raw input (npy, ``[N, *raw_shape]``) and the outputs that the model must give for it.
+
+    ``expected`` is npy, the model's first output. Outputs may differ by ``tolerance``
+    (``max |a-b| / max(1, max|b|)``): machines round differently.
+    """
+
+    inputs: str
+    expected: str
+    tolerance: float = 1e-3
+
+
+class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a model came from; digests are SHA-256 in hex. ``fencing`` is the attempt's number."""
+
+    dataset: str
+    manifest_sha256: Sha256
+    job_sha256: Sha256
+    job_key: str
+    code_sha256: Sha256 | None = None
+    plan_sha256: Sha256 | None = None
+    fencing: int = 0
+
+
+class BundleManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a bundle holds; its own SHA-256 names the bundle and is what the signature signs."""
+
+    schema: Literal["isthmus/bundle/1"] = "isthmus/bundle/1"
+    model: Name
+    release: int
+    files: tuple[BundleFile, ...]
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    raw: TensorSpec | None = None
+    preprocessing: tuple[PreStep, ...] = ()
+    postprocessing: tuple[PostStep, ...] = ()
+    goldens: tuple[Golden, ...] = ()
+    metrics: dict[str, float] = {}
+    lineage: Lineage
+    created_at: str
+    allow_nan: bool = False

@@ -1,0 +1,99 @@
+"""A job: what is to be trained (or imported), how it is judged, and where it would like to run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from isthmus.model.blob import BlobRef, Name
+from isthmus.model.dataset import Path
+from isthmus.model.processing import Decode, PostStep, PreStep
+
+Seconds = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Framework(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A training framework and its exact version, for example ``mxnet`` ``1.9.1``."""
+
+    name: Literal["mxnet", "torch"]
+    version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+){1,3}$")]
+
+
+class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an attempt needs at the least."""
+
+    accelerators: Annotated[int, msgspec.Meta(ge=0)] = 0
+    memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Training(
+    msgspec.Struct, tag="training", tag_field="kind", frozen=True, forbid_unknown_fields=True, kw_only=True
+):
+    """Run ``entry_point`` of the ``code`` archive (zip) under the SageMaker training contract.
+
+    ``deadline_seconds`` bounds the training itself, ``queue_deadline_seconds`` the wait for a rig.
+    ``offline_tolerance_seconds`` is how long a rig may be silent before its attempt counts as lost.
+    """
+
+    framework: Framework
+    entry_point: Path
+    code: BlobRef
+    hyperparameters: dict[str, str | int | float | bool] = {}
+    resources: Resources = Resources()
+    deadline_seconds: Seconds = 3600
+    queue_deadline_seconds: Seconds = 86_400
+    offline_tolerance_seconds: Annotated[int, msgspec.Meta(ge=3)] = 60
+    parity_tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-4
+
+
+class Import(
+    msgspec.Struct, tag="import", tag_field="kind", frozen=True, forbid_unknown_fields=True, kw_only=True
+):
+    """Take an ONNX model that was trained elsewhere."""
+
+    artifact: BlobRef
+
+
+class HeldOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One array of the held-out split: the dataset's file ``path``, decoded."""
+
+    path: Path
+    decode: Decode
+
+
+class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a candidate is scored and gated.
+
+    The gate opens when ``accuracy >= minimum`` and ``accuracy >= champion's - tolerance``, both
+    scored on the same held-out split.
+    """
+
+    inputs: HeldOut
+    labels: HeldOut
+    metric: Literal["accuracy"] = "accuracy"
+    minimum: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    tolerance: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.005
+
+
+class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the user would like the job to run; a wish never overrides the data policy."""
+
+    on: Literal["rig", "sagemaker"] | None = None
+    max_cost_usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model to be made. ``raw_shape`` is one decoded sample's shape, before pre-processing."""
+
+    schema: Literal["isthmus/job/1"] = "isthmus/job/1"
+    model: Name
+    source: Training | Import
+    raw_shape: tuple[Annotated[int, msgspec.Meta(ge=1)], ...] | None = None
+    raw_dtype: Literal["uint8", "int16", "int32", "int64", "float32"] = "float32"
+    preprocessing: tuple[PreStep, ...] = ()
+    postprocessing: tuple[PostStep, ...] = ()
+    evaluation: Evaluation | None = None
+    allow_nan: bool = False
+    wishes: Wishes = Wishes()
+    signature: str | None = None

@@ -1,0 +1,59 @@
+"""What the control plane and a rig say to each other."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+
+class AttemptState(StrEnum):
+    """States of an attempt; LOST is the rig's fault, FAILED the script's, ABORTED a person's stop."""
+
+    LEASED = "LEASED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    LOST = "LOST"
+    ABORTED = "ABORTED"
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """One SQS message: an attempt to be taken. ``token`` (Step Functions, at most 2,048 characters)
+    only says that the work was taken; the training's own token follows in the lease."""
+
+    schema: Literal["isthmus/work/1"] = "isthmus/work/1"
+    job_key: str
+    fencing: int
+    job: str
+    """Bucket key of the registered job (JSON)."""
+    manifest: str
+    """Bucket key of the registered dataset manifest (JSON)."""
+    token: str
+    execution: str
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended, committed on condition of its fencing number.
+
+    ``output`` is the bucket prefix that holds ``model.onnx`` and what else the script left.
+    """
+
+    state: AttemptState
+    cause: str = ""
+    exit_code: int | None = None
+    output: str = ""
+    metrics: dict[str, float] = {}
+    seconds: float = 0.0
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Who runs which attempt; a higher ``fencing`` number always wins."""
+
+    job_key: str
+    fencing: int
+    rig: str
+    state: AttemptState
+    token: str = ""
+    outcome: Outcome | None = None

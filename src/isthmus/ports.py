@@ -1,0 +1,223 @@
+"""What workflows need of the world, as protocols. ``adapters/aws`` and ``adapters/local`` provide them.
+
+Every port has one fake that ships (``adapters/local``), and one contract test that runs on the
+fake and on the real adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from isthmus.model.device import DeviceDescriptor
+from isthmus.model.messages import Work
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BlobInfo:
+    """Size of an object and, where the store verified one at upload, its full SHA-256 (hex)."""
+
+    key: str
+    size_bytes: int
+    sha256: str | None = None
+
+
+class BlobStore(Protocol):
+    """Objects by key. Writes are idempotent: the same key gets the same bytes."""
+
+    def info(self, key: str) -> BlobInfo | None: ...
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        """Raises MissingFile; LimitExceeded when larger than ``max_bytes``, before reading."""
+    def put(self, key: str, data: bytes, *, sha256: str | None = None) -> None: ...
+    def upload(self, key: str, path: Path, *, sha256: str) -> None: ...
+    def download(self, key: str, path: Path) -> str:
+        """Write to ``path`` (atomically) and return the SHA-256 (hex). Raises MissingFile."""
+    def sha256(self, key: str) -> str:
+        """Stream the object and return its SHA-256 (hex). Raises MissingFile."""
+    def keys(self, prefix: str) -> Iterator[BlobInfo]: ...
+
+
+class Records(Protocol):
+    """Items of one table by ``pk`` and ``sk``."""
+
+    def get(self, pk: str, sk: str) -> Item | None: ...
+    def query(self, pk: str, *, prefix: str = "") -> list[Item]: ...
+    def put(self, item: Item) -> None: ...
+    def create(self, item: Item) -> bool:
+        """Write unless an item of that key exists; return whether it was written."""
+    def update(
+        self,
+        pk: str,
+        sk: str,
+        values: Mapping[str, Any],
+        *,
+        expect: Mapping[str, Any] | None = None,
+        below: Mapping[str, int] | None = None,
+    ) -> None:
+        """Set ``values``. ``expect``: attributes that must equal (None: must not exist).
+        ``below``: numeric attributes that must be smaller than given, or absent. Raises Conflict."""
+    def next_number(self, pk: str, sk: str) -> int:
+        """Return 1, 2, 3, …: atomic, never the same number twice."""
+
+
+class JobQueue(Protocol):
+    """A rig's own queue of work."""
+
+    def receive(self, *, wait_seconds: int) -> tuple[Work, str] | None:
+        """Return the next message and its receipt, or None after the wait."""
+    def delete(self, receipt: str) -> None: ...
+
+
+class Tasks(Protocol):
+    """Task tokens of Step Functions. Each raises Conflict when the task is no longer waiting."""
+
+    def succeed(self, token: str, output: Mapping[str, Any]) -> None: ...
+    def fail(self, token: str, error: str, cause: str) -> None: ...
+    def heartbeat(self, token: str) -> None: ...
+
+
+class Reporter(Protocol):
+    """Tells the control plane that an attempt's outcome was committed; idempotent."""
+
+    def finished(self, job_key: str, fencing: int) -> None: ...
+
+
+class Signer(Protocol):
+    """Signs a SHA-256 digest: ECDSA P-256, DER, the algorithm ECDSA_SHA_256 of AWS KMS."""
+
+    def sign(self, digest: bytes) -> bytes: ...
+    def public_key(self) -> bytes:
+        """DER SubjectPublicKeyInfo."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a trainer left: exit code, last lines, metrics that it printed, and its output folder."""
+
+    exit_code: int
+    tail: str
+    metrics: dict[str, float]
+    output: Path
+    seconds: float
+    stopped: bool = False
+
+
+class Clock(Protocol):
+    """Time as UTC seconds since the epoch, and waiting; pure code is given ``now`` instead."""
+
+    def now(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Devices(Protocol):
+    """The registered devices."""
+
+    def register(self, device: DeviceDescriptor) -> None: ...
+    def list(self) -> list[DeviceDescriptor]: ...
+
+
+class Engine(Protocol):
+    """A loaded model: named arrays in, named arrays out (numpy, batch first)."""
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class FunctionCode:
+    """The stack's serving function as a pattern for each model's own: code, layers and set-up."""
+
+    zip_url: str
+    sha256: str
+    layers: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """The answer of one synchronous call. ``error`` is the function's errorType, or empty."""
+
+    payload: bytes
+    version: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Where an alias points: ``version``, and ``next_version`` for ``next_weight`` (0..1) of calls."""
+
+    version: str
+    next_version: str = ""
+    next_weight: float = 0.0
+
+
+class Functions(Protocol):
+    """Lambda, as far as models in service need it. Every write is idempotent."""
+
+    def pattern(self, function: str) -> FunctionCode: ...
+    def publish_layer(self, name: str, zip_key: str, marker: str) -> str:
+        """Return the ARN of the layer version that carries ``marker``; publish it if there is none."""
+    def stage(self, function: str, pattern: FunctionCode, layers: tuple[str, ...], marker: str) -> str:
+        """Make ``function`` run the pattern with ``layers`` and return the published version."""
+    def invoke(self, function: str, qualifier: str, event: Mapping[str, Any]) -> Invocation:
+        """Raises UnknownModel when there is no such function or qualifier."""
+    def alias(self, function: str) -> Alias | None: ...
+    def point(self, function: str, alias: Alias) -> None: ...
+    def publish_version(self, function: str) -> str:
+        """Publish the current code, if it changed since the last version; return the version's ARN."""
+
+
+class Registry(Protocol):
+    """The model registry: one package per release."""
+
+    def register(self, model: str, release: int, source: str, metadata: Mapping[str, str]) -> str:
+        """Return the package's id; the same release registers once."""
+
+
+@dataclass(frozen=True)
+class EdgeComponent:
+    """A component version, and what of it the device runs."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class EdgeStatus:
+    """What a core device says of a deployment: its state and the cause, if it failed."""
+
+    device: str
+    state: str
+    cause: str = ""
+
+
+class EdgeFleet(Protocol):
+    """Greengrass V2: components and deployments to one thing group."""
+
+    def publish_recipe(self, recipe: Mapping[str, Any]) -> None: ...
+    def import_function(
+        self,
+        component: EdgeComponent,
+        version_arn: str,
+        environment: Mapping[str, str],
+        dependencies: Mapping[str, str],
+    ) -> None: ...
+    def deploy(self, target: str, components: tuple[EdgeComponent, ...], token: str) -> str:
+        """Merge ``components`` into the target's latest deployment; return the deployment's id."""
+    def status(self, target: str, deployment: str) -> list[EdgeStatus]: ...
+
+
+class Events(Protocol):
+    """The event bus that tells others what became of a job."""
+
+    def publish(self, kind: str, detail: Mapping[str, Any]) -> None: ...
+
+
+class Executions(Protocol):
+    """State machines."""
+
+    def start(self, machine: str, name: str, payload: Mapping[str, Any]) -> bool:
+        """Return False when an execution of that name already ran or runs."""

@@ -1,0 +1,74 @@
+"""A folder as a dataset, and a folder as a code archive."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from isthmus.errors import InvalidInput
+from isthmus.model.dataset import DatasetFile
+from isthmus.model.units import MIB, format_bytes
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+SKIPPED = frozenset({"__pycache__", "node_modules"})
+MAX_CODE_BYTES = 50 * MIB
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below ``folder`` in order; hidden ones and caches are left out."""
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part in SKIPPED for part in parts):
+            yield path
+
+
+def collect(folder: Path, *, prefix: str | None = None) -> tuple[DatasetFile, ...]:
+    """Hash the files of a dataset.
+
+    ``prefix``: where another tool will put them below the dataset's folder; without it they go
+    where their content says.
+
+    Raises:
+        InvalidInput: no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder")
+    files = []
+    for path in visible_files(folder):
+        name = path.relative_to(folder).as_posix()
+        key = f"{prefix.strip('/')}/{name}" if prefix else None
+        files.append(DatasetFile(path=name, sha256=file_sha256(path), size_bytes=path.stat().st_size, key=key))
+    if not files:
+        raise InvalidInput(f"{folder} holds no files")
+    return tuple(files)
+
+
+def pack_code(folder: Path, archive: Path) -> None:
+    """Zip a folder of code so that the same files give the same bytes.
+
+    Raises:
+        InvalidInput: empty, or larger than ``MAX_CODE_BYTES``.
+    """
+    files = list(visible_files(folder))
+    size = sum(path.stat().st_size for path in files)
+    if not files:
+        raise InvalidInput(f"{folder} holds no code")
+    if size > MAX_CODE_BYTES:
+        raise InvalidInput(
+            f"the code in {folder} is {format_bytes(size)}; at most {format_bytes(MAX_CODE_BYTES)} is taken: "
+            "keep data and models out of it"
+        )
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in files:
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            out.writestr(entry, path.read_bytes())
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
