@@ -1,0 +1,30 @@
+"""The states of the machine ``deploy_cloud``: stage, prove, shift, check, revert."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from isthmus import bootstrap
+from isthmus.config import DeployCloudSettings
+from isthmus.workflows.deploy_cloud import act
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: object) -> Any:
+    settings = DeployCloudSettings.from_env(os.environ)
+    with bootstrap.workdir() as workdir:
+        return act(
+            event,
+            settings,
+            blobs=bootstrap.blobs(settings.bucket),
+            records=bootstrap.records(settings.table),
+            functions=bootstrap.functions(settings.bucket),
+            signer=bootstrap.signer(settings.signing_key),
+            workdir=workdir,
+            now=bootstrap.now(),
+        )

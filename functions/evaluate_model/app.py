@@ -1,0 +1,30 @@
+"""State EvaluateModel: score candidate and champion on the held-out split."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools import Logger
+
+from isthmus import bootstrap
+from isthmus.config import StateSettings
+from isthmus.workflows.evaluate_model import evaluate_model
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: object) -> Any:
+    settings = StateSettings.from_env(os.environ)
+    with bootstrap.workdir() as workdir:
+        verdict = evaluate_model(
+            event["job_key"],
+            event["fencing"],
+            blobs=bootstrap.blobs(settings.bucket),
+            records=bootstrap.records(settings.table),
+            open_engine=bootstrap.open_engine,
+            workdir=workdir,
+        )
+    return msgspec.to_builtins(verdict)

@@ -1,0 +1,30 @@
+"""States RecordDeployed, RecordRejected and RecordFailure: how the pipeline ended, explained."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools import Logger
+
+from isthmus import bootstrap
+from isthmus.config import RecordOutcomeSettings
+from isthmus.workflows.record_outcome import record_outcome
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: object) -> Any:
+    settings = RecordOutcomeSettings.from_env(os.environ)
+    outcome = record_outcome(
+        event["job_key"],
+        event["state"],
+        event.get("failure"),
+        records=bootstrap.records(settings.table),
+        events=bootstrap.events(settings.event_bus),
+        now=bootstrap.now(),
+    )
+    logger.info("outcome", extra={"job_key": event["job_key"], "state": outcome.state, "error": outcome.error})
+    return msgspec.to_builtins(outcome)

@@ -1,0 +1,41 @@
+"""CloudFormation custom resource ServingCode: after a deploy, renew the models in service."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+from urllib.request import Request, urlopen
+
+from aws_lambda_powertools import Logger
+
+from isthmus import bootstrap
+from isthmus.config import RefreshModelsSettings
+from isthmus.workflows.refresh_models import refresh_models
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: Any) -> None:
+    status, reason = "SUCCESS", "started"
+    try:
+        if event["RequestType"] == "Update":
+            logger.info("refreshed", extra={"models": _refresh(event["ResourceProperties"]["CodeVersion"].rsplit(":", 1)[1])})
+    except Exception as error:  # whatever it was: without an answer the stack waits for an hour
+        logger.exception("refresh failed")
+        status, reason = "FAILED", f"{type(error).__name__}: {error}"
+    answer = {name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
+    answer |= {"Status": status, "Reason": reason, "PhysicalResourceId": "isthmus-serving-code"}
+    with urlopen(Request(event["ResponseURL"], json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT")):
+        logger.info("answered", extra={"status": status})
+
+
+def _refresh(code_version: str) -> list[str]:
+    settings = RefreshModelsSettings.from_env(os.environ)
+    return refresh_models(
+        code_version,
+        records=bootstrap.records(settings.table),
+        executions=bootstrap.executions(),
+        machine=settings.deploy_cloud,
+    )

@@ -1,0 +1,28 @@
+"""State RegisterDataset: check a manifest, its job and every file, and record them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools import Logger
+
+from isthmus import bootstrap
+from isthmus.config import StateSettings
+from isthmus.workflows.register_dataset import register_dataset
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: object) -> Any:
+    settings = StateSettings.from_env(os.environ)
+    registered = register_dataset(
+        event["manifest_key"],
+        event["job_key"],
+        blobs=bootstrap.blobs(settings.bucket),
+        records=bootstrap.records(settings.table),
+        now=bootstrap.now(),
+    )
+    return msgspec.to_builtins(registered)

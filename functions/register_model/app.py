@@ -1,0 +1,29 @@
+"""State RegisterModel: enter the release in the SageMaker Model Registry."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from isthmus import bootstrap
+from isthmus.config import RegisterModelSettings
+from isthmus.workflows.register_model import register_model
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    settings = RegisterModelSettings.from_env(os.environ)
+    package = register_model(
+        event["model"],
+        event["bundle"],
+        event["release"],
+        event["job_key"],
+        bucket=settings.bucket,
+        records=bootstrap.records(settings.table),
+        registry=bootstrap.registry(settings.model_group),
+    )
+    return {"package": package}

@@ -1,0 +1,27 @@
+"""A dataset manifest was created in the bucket (S3 event through EventBridge)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from isthmus import bootstrap
+from isthmus.config import StartPipelineSettings
+from isthmus.workflows.start_pipeline import start_pipeline
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    settings = StartPipelineSettings.from_env(os.environ)
+    started = start_pipeline(
+        event["detail"]["object"]["key"],
+        blobs=bootstrap.blobs(settings.bucket),
+        executions=bootstrap.executions(),
+        machine=settings.train_and_deploy,
+    )
+    logger.info("pipeline", extra={"job_key": started.job_key, "new": started.new})
+    return {"job_key": started.job_key, "new": started.new}

@@ -1,0 +1,182 @@
+"""Make a bundle of a candidate: optimised model, processing, goldens, lineage; signed and in the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from isthmus.errors import Conflict, InvalidModel
+from isthmus.inference.archive import LAYER_PREFIX, pack_bundle
+from isthmus.inference.bundle import describe_files, seal_bundle
+from isthmus.inference.limits import check_unzipped
+from isthmus.inference.onnx_model import describe_onnx, optimise
+from isthmus.inference.processing import preprocess
+from isthmus.model import layout
+from isthmus.model.bundle import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    SIGNATURE_FILE,
+    BundleManifest,
+    Golden,
+    Lineage,
+    TensorSpec,
+)
+from isthmus.model.dataset import Manifest
+from isthmus.model.job import Job, Training
+from isthmus.ports import BlobStore, Records, Signer
+from isthmus.workflows.evaluate_model import fetch_candidate
+from isthmus.workflows.loading import load_job, load_manifest
+from isthmus.workflows.scoring import OpenEngine
+from isthmus.workflows.start_pipeline import version_digest
+
+GOLDEN_SAMPLES = 4
+RAW_DATATYPES = {"uint8": "UINT8", "int16": "INT16", "int32": "INT32", "int64": "INT64", "float32": "FP32"}
+
+
+class Packaged(msgspec.Struct, frozen=True):
+    """``bundle`` is the digest of the bundle's manifest; ``release`` rises with every bundle."""
+
+    model: str
+    bundle: str
+    release: int
+
+
+def package_model(
+    job_key: str,
+    fencing: int,
+    *,
+    blobs: BlobStore,
+    records: Records,
+    signer: Signer,
+    open_engine: OpenEngine,
+    installed: Callable[[], Mapping[str, int]],
+    workdir: Path,
+) -> Packaged:
+    """Build, sign and upload the bundle of an attempt's candidate.
+
+    ``installed`` gives the unzipped bytes of the serving function's own parts by name.
+
+    Raises:
+        InvalidModel: the ONNX file cannot be served.
+        LimitExceeded: function and layers would be over Lambda's limit; nothing is published.
+    """
+    job, dataset = load_job(blobs, job_key), load_manifest(blobs, job_key)
+    state = records.get(layout.job_pk(job_key), layout.STATE) or {}
+    folder = workdir / "bundle"
+    folder.mkdir()
+    optimise(fetch_candidate(job, job_key, fencing, blobs, workdir), folder / MODEL_FILE)
+    release = _release(job.model, job_key, records)
+    manifest = _manifest(job, dataset, job_key, fencing, release, state, folder, open_engine)
+    digest = seal_bundle(folder, manifest, signer).sha256
+    parts = {f"model {job.model}": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())}
+    check_unzipped({**installed(), **parts})
+    _upload(job.model, digest, folder, workdir, blobs)
+    item = {"pk": layout.model_pk(job.model), "sk": layout.release_sk(release)}
+    records.put({**item, "bundle": digest, "job_key": job_key, "metrics": dict(manifest.metrics)})
+    return Packaged(job.model, digest, release)
+
+
+def _release(model: str, job_key: str, records: Records) -> int:
+    """Return the job's release number; a job that is packaged again keeps its number."""
+    item = records.get(layout.job_pk(job_key), layout.STATE) or {}
+    if item.get("release"):
+        return int(item["release"])
+    release = records.next_number(layout.model_pk(model), "RELEASES")
+    try:
+        records.update(layout.job_pk(job_key), layout.STATE, {"release": release}, expect={"release": None})
+    except Conflict:
+        return _release(model, job_key, records)
+    return release
+
+
+def _manifest(
+    job: Job,
+    dataset: Manifest,
+    job_key: str,
+    fencing: int,
+    release: int,
+    state: Mapping[str, Any],
+    folder: Path,
+    open_engine: OpenEngine,
+) -> BundleManifest:
+    inputs, outputs, opset = describe_onnx(folder / MODEL_FILE)
+    raw = _raw_spec(job, inputs)
+    goldens = _goldens(job, job_key, inputs, folder, open_engine)
+    code = job.source.code.sha256 if isinstance(job.source, Training) else None
+    score = state.get("evaluation", {}).get("candidate")
+    return BundleManifest(
+        model=job.model,
+        release=release,
+        files=describe_files(folder),
+        opset=opset,
+        inputs=inputs,
+        outputs=outputs,
+        raw=raw,
+        preprocessing=job.preprocessing,
+        postprocessing=job.postprocessing,
+        goldens=goldens,
+        metrics={} if score is None else {"accuracy": float(score)},
+        lineage=Lineage(
+            dataset=dataset.dataset,
+            manifest_sha256=version_digest(dataset),
+            job_sha256=dataset.job.sha256,
+            job_key=job_key,
+            code_sha256=code,
+            fencing=fencing,
+        ),
+        created_at=str(state.get("started_at", "")),
+        allow_nan=job.allow_nan,
+    )
+
+
+def _raw_spec(job: Job, inputs: tuple[TensorSpec, ...]) -> TensorSpec | None:
+    if job.raw_shape is None:
+        return None
+    if len(inputs) != 1:
+        raise InvalidModel(f"the job has a raw_shape, which needs a model with one input; this one has {len(inputs)}")
+    datatype = RAW_DATATYPES[job.raw_dtype]
+    return msgspec.convert({"name": "raw", "datatype": datatype, "shape": (-1, *job.raw_shape)}, TensorSpec)
+
+
+def _goldens(
+    job: Job, job_key: str, inputs: tuple[TensorSpec, ...], folder: Path, open_engine: OpenEngine
+) -> tuple[Golden, ...]:
+    """Write synthetic inputs and the model's answers: no sample of the data ever leaves in a bundle."""
+    import numpy as np
+
+    if len(inputs) != 1:
+        return ()
+    random = np.random.default_rng(int(job_key[:15], 16))
+    if job.raw_shape is not None:
+        shape, dtype = (GOLDEN_SAMPLES, *job.raw_shape), job.raw_dtype
+    else:
+        shape = tuple(GOLDEN_SAMPLES if size < 0 and axis == 0 else max(size, 1) for axis, size in enumerate(inputs[0].shape))
+        dtype = _numpy_dtype(inputs[0])
+    whole = np.issubdtype(np.dtype(dtype), np.integer)
+    sample = random.integers(0, 16, shape).astype(dtype) if whole else random.random(shape).astype(dtype)
+    fed = preprocess(sample, job.preprocessing) if job.raw_shape is not None else sample
+    expected = next(iter(open_engine(folder / MODEL_FILE).run({inputs[0].name: fed}).values()))
+    (folder / "golden").mkdir()
+    np.save(folder / "golden" / "0.input.npy", sample, allow_pickle=False)
+    np.save(folder / "golden" / "0.expected.npy", expected, allow_pickle=False)
+    return (Golden(inputs="golden/0.input.npy", expected="golden/0.expected.npy"),)
+
+
+def _numpy_dtype(spec: TensorSpec) -> str:
+    names = {"BOOL": "bool", "FP16": "float16", "FP32": "float32", "FP64": "float64"}
+    if spec.datatype == "BYTES":
+        raise InvalidModel(f"the input {spec.name} takes strings, for which no golden input can be made")
+    return names.get(spec.datatype, spec.datatype.lower())
+
+
+def _upload(model: str, digest: str, folder: Path, workdir: Path, blobs: BlobStore) -> None:
+    """Upload what the cloud and the edge will fetch; the manifest last, as the commit point."""
+    key = layout.bundle_folder(model, digest)
+    for name, prefix in (("bundle.zip", ""), ("layer.zip", LAYER_PREFIX)):
+        pack_bundle(folder, workdir / name, prefix=prefix)
+        blobs.put(key + name, (workdir / name).read_bytes())
+    for name in (MODEL_FILE, SIGNATURE_FILE, MANIFEST_FILE):
+        blobs.put(key + name, (folder / name).read_bytes())

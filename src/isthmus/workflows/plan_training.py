@@ -1,0 +1,81 @@
+"""Choose the device for a job's next attempt, and say why."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus import documents
+from isthmus.errors import Conflict, InvalidJob
+from isthmus.model import layout
+from isthmus.model.job import Training
+from isthmus.model.messages import AttemptState
+from isthmus.model.plan import Plan
+from isthmus.planning.placement import place
+from isthmus.ports import BlobStore, Devices, Records
+from isthmus.workflows.loading import load_job, load_manifest, load_policy
+
+TRANSFER_SECONDS = 900
+"""Allowance for fetching data, building the environment and uploading results, on top of a deadline."""
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """What the state machine needs of a plan; ``plan`` is the bucket key of the whole."""
+
+    plan: str
+    rig: str
+    queue_url: str
+    fencing: int
+    heartbeat_seconds: int
+    queue_deadline_seconds: int
+    deadline_seconds: int
+
+
+def plan_training(job_key: str, *, blobs: BlobStore, records: Records, devices: Devices) -> Planned:
+    """Plan the next attempt of a job under a new fencing number, and write the plan.
+
+    Raises:
+        NoPlacement: no device may and can; the message holds every device's reason.
+    """
+    job, manifest = load_job(blobs, job_key), load_manifest(blobs, job_key)
+    training = job.source
+    if not isinstance(training, Training):
+        raise InvalidJob(f"{job.model} is imported; there is nothing to train")
+    device, refusals = place(job, training, devices.list(), load_policy(records, manifest.dataset))
+    fencing = records.next_number(layout.job_pk(job_key), "FENCING")
+    _mark_lost(job_key, fencing, records)
+    plan = Plan(
+        job_key=job_key,
+        fencing=fencing,
+        device=device.id,
+        zone=device.zone,
+        queue_url=device.queue_url,
+        refusals=refusals,
+        price_per_hour_usd=device.price_per_hour_usd,
+    )
+    blobs.put(layout.plan_key(job_key, fencing), documents.encode(plan))
+    return Planned(
+        plan=layout.plan_key(job_key, fencing),
+        rig=device.id,
+        queue_url=device.queue_url,
+        fencing=fencing,
+        heartbeat_seconds=training.offline_tolerance_seconds,
+        queue_deadline_seconds=training.queue_deadline_seconds,
+        deadline_seconds=training.deadline_seconds + TRANSFER_SECONDS,
+    )
+
+
+def _mark_lost(job_key: str, fencing: int, records: Records) -> None:
+    """An attempt that is planned again while its lease has no outcome was lost by its rig."""
+    lease = records.get(layout.job_pk(job_key), layout.LEASE)
+    if lease is None or lease.get("outcome") or lease["fencing"] >= fencing:
+        return
+    try:
+        records.update(
+            layout.job_pk(job_key),
+            layout.LEASE,
+            {"state": AttemptState.LOST.value},
+            expect={"fencing": lease["fencing"], "outcome": None},
+        )
+    except Conflict:
+        # The rig came back and committed between the read and the write: its outcome stands.
+        return

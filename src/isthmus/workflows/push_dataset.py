@@ -1,0 +1,112 @@
+"""Upload a dataset version with its job; the manifest last, which starts the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from isthmus import documents
+from isthmus.errors import InvalidDocument, InvalidJob
+from isthmus.model import layout
+from isthmus.model.blob import BlobRef
+from isthmus.model.dataset import DatasetFile, Manifest
+from isthmus.model.job import Job
+from isthmus.ports import BlobStore
+from isthmus.sync.collect import collect, file_sha256, pack_code
+from isthmus.sync.upload import Progress, upload_missing
+from isthmus.workflows.start_pipeline import manifest_job_key
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """``job_key`` names the execution that the manifest starts."""
+
+    job_key: str
+    manifest_key: str
+    files: int
+    sent_files: int
+    sent_bytes: int
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A manifest, and every object that must be in the bucket before it: key, path and SHA-256."""
+
+    manifest: Manifest
+    uploads: list[tuple[str, Path, str]]
+
+    @property
+    def manifest_key(self) -> str:
+        """Where the manifest goes; named by its own digest."""
+        return layout.manifest_key(self.manifest.dataset, documents.digest(self.manifest))
+
+
+def prepare(
+    dataset: str, folder: Path | None, job: dict[str, Any], base: Path, workdir: Path, *, prefix: str | None = None
+) -> Prepared:
+    """Hash everything and make the manifest; nothing is uploaded.
+
+    ``job`` is a job as people write it: ``source.code`` (a folder) or ``source.artifact`` (an ONNX
+    file) are paths relative to ``base``.
+
+    Raises:
+        InvalidJob: the job does not fit its schema, or names what does not exist.
+    """
+    files: tuple[DatasetFile, ...] = collect(folder, prefix=prefix) if folder is not None else ()
+    home = layout.dataset_folder(dataset)
+    uploads = []
+    if folder is not None:
+        uploads = [(home + (f.key or layout.blob_path(f.sha256)), folder / f.path, f.sha256) for f in files]
+    source, blob = _source(job, base, workdir)
+    uploads.append(blob)
+    try:
+        checked = documents.convert(Job, {**job, "source": source}, "the job")
+        raw = documents.encode(checked)
+        digest = documents.sha256(raw)
+        reference = BlobRef(key=f"{home}jobs/{digest}.json", sha256=digest, size_bytes=len(raw))
+        manifest = documents.convert(Manifest, _plain(dataset, files, reference), "the manifest")
+    except InvalidDocument as error:
+        raise InvalidJob(str(error)) from error
+    (workdir / "job.json").write_bytes(raw)
+    uploads.append((reference.key, workdir / "job.json", digest))
+    return Prepared(manifest, uploads)
+
+
+def push(prepared: Prepared, blobs: BlobStore, progress: Progress) -> Pushed:
+    """Upload what is missing, then the manifest: the commit point."""
+    sent, sent_bytes = upload_missing(prepared.uploads, blobs, progress)
+    blobs.put(prepared.manifest_key, documents.encode(prepared.manifest))
+    return Pushed(
+        job_key=manifest_job_key(prepared.manifest),
+        manifest_key=prepared.manifest_key,
+        files=len(prepared.manifest.files),
+        sent_files=sent,
+        sent_bytes=sent_bytes,
+    )
+
+
+def _plain(dataset: str, files: tuple[DatasetFile, ...], job: BlobRef) -> dict[str, Any]:
+    return {"dataset": dataset, "files": msgspec.to_builtins(files), "job": msgspec.to_builtins(job)}
+
+
+def _source(job: dict[str, Any], base: Path, workdir: Path) -> tuple[dict[str, Any], tuple[str, Path, str]]:
+    """Replace the path in a job's source by a reference to its bytes; return both."""
+    source = job.get("source")
+    if not isinstance(source, dict) or source.get("kind") not in ("training", "import"):
+        raise InvalidJob("the job needs a `source` of the kind `training` or `import`")
+    field = "code" if source["kind"] == "training" else "artifact"
+    if not isinstance(source.get(field), str):
+        raise InvalidJob(f"the job's source needs `{field}`: a path relative to the job's own file")
+    path = (base / source[field]).resolve()
+    if field == "code":
+        if not (path / str(source.get("entry_point", ""))).is_file():
+            raise InvalidJob(f"there is no entry point {source.get('entry_point')!r} in {path}")
+        packed = workdir / "code.zip"
+        pack_code(path, packed)
+        path = packed
+    elif not path.is_file():
+        raise InvalidJob(f"there is no model at {path}")
+    digest, size = file_sha256(path), path.stat().st_size
+    key = f"code/{digest}.zip" if field == "code" else f"code/{digest}.onnx"
+    reference = {"key": key, "sha256": digest, "size_bytes": size}
+    return {**source, field: reference}, (key, path, digest)

@@ -1,0 +1,64 @@
+"""Write down how a pipeline ended, explained for a person, and tell the event bus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from isthmus.model import layout
+from isthmus.ports import Events, Records
+
+EXPLANATIONS = {
+    ("WaitForRig", "States.Timeout"): "no rig took the job before its queue deadline; is the rig's agent running?",
+    ("TrainOnRig", "States.Timeout"): "the training did not end within its deadline",
+    ("TrainOnRig", "States.HeartbeatTimeout"): "the rig fell silent during the training, in every attempt",
+}
+MAX_CAUSE_CHARACTERS = 8_000
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """``error`` is a name of ``errors.py`` or of Step Functions; ``cause`` one readable text."""
+
+    state: str
+    error: str
+    cause: str
+
+
+def record_outcome(
+    job_key: str, state: str, failure: dict[str, Any] | None, *, records: Records, events: Events, now: str
+) -> Outcome:
+    """Record ``state`` (DEPLOYED, REJECTED, FAILED) and publish it.
+
+    ``failure`` is the ``Error`` and ``Cause`` of a Catch, with the name of the state ``At`` which.
+    """
+    error, cause = explain(failure or {})
+    ended = {"state": state, "error": error, "cause": cause, "ended_at": now}
+    records.update(layout.job_pk(job_key), layout.STATE, ended)
+    item = records.get(layout.job_pk(job_key), layout.STATE) or {}
+    facts = {name: item[name] for name in ("model", "dataset", "evaluation", "release") if name in item}
+    events.publish(f"isthmus job {state.lower()}", {"job_key": job_key, **ended, **facts})
+    return Outcome(state, error, cause)
+
+
+def explain(failure: dict[str, Any]) -> tuple[str, str]:
+    """Return the error's name and its cause, out of whatever wrapping the cause came in."""
+    error, cause = str(failure.get("Error", "")), str(failure.get("Cause", ""))
+    inner = _parse(cause)
+    if "errorMessage" in inner:  # a Lambda function's error
+        return error or str(inner.get("errorType", "")), str(inner["errorMessage"])[-MAX_CAUSE_CHARACTERS:]
+    if "ExecutionArn" in inner and "Error" in inner:  # a nested execution's
+        return explain({"Error": inner["Error"], "Cause": inner.get("Cause", "")})
+    if "exit_code" in inner:  # a rig's
+        code, text = inner["exit_code"], inner.get("cause", "")
+        return error, f"the training script ended with exit code {code}\n{text}"[-MAX_CAUSE_CHARACTERS:]
+    known = EXPLANATIONS.get((str(failure.get("At", "")), error))
+    return error, known or cause[-MAX_CAUSE_CHARACTERS:]
+
+
+def _parse(cause: str) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(cause)
+    except msgspec.DecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

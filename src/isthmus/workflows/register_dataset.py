@@ -1,0 +1,138 @@
+"""Check a manifest and its job, down to each file's bytes, and record them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus import documents
+from isthmus.errors import DigestMismatch, InvalidDocument, InvalidJob, InvalidManifest, MissingFile
+from isthmus.model import layout
+from isthmus.model.blob import BlobRef
+from isthmus.model.dataset import DatasetFile, Manifest
+from isthmus.model.job import Import, Job, Training
+from isthmus.model.units import format_bytes
+from isthmus.ports import BlobStore, Records
+from isthmus.workflows.start_pipeline import manifest_job_key, version_digest
+
+MAX_FILES = 20_000
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """What the rest of the pipeline needs to choose its way; the documents stay in the bucket."""
+
+    model: str
+    dataset: str
+    kind: str
+    files: int
+    size_bytes: int
+
+
+def register_dataset(
+    manifest_key: str, job_key: str, *, blobs: BlobStore, records: Records, now: str
+) -> Registered:
+    """Validate the manifest at ``manifest_key`` and record the dataset version and the job.
+
+    Raises:
+        InvalidManifest, InvalidJob: a document is malformed.
+        MissingFile: a file is not there (yet); the message names it.
+        DigestMismatch: a file's bytes are not what the manifest promises; the message names it.
+    """
+    manifest = _read_manifest(manifest_key, job_key, blobs)
+    job = _read_job(manifest, blobs)
+    _check_files(manifest, blobs)
+    _check_job(job, manifest, blobs)
+    blobs.put(layout.registered_manifest(job_key), documents.encode(manifest))
+    blobs.put(layout.registered_job(job_key), documents.encode(job))
+    size = sum(file.size_bytes for file in manifest.files)
+    _record(manifest, job, job_key, manifest_key, size, records, now)
+    kind = "import" if isinstance(job.source, Import) else "training"
+    return Registered(job.model, manifest.dataset, kind, len(manifest.files), size)
+
+
+def file_key(manifest: Manifest, file: DatasetFile) -> str:
+    """Return the bucket key of a dataset's file."""
+    return layout.dataset_folder(manifest.dataset) + (file.key or layout.blob_path(file.sha256))
+
+
+def _read_manifest(manifest_key: str, job_key: str, blobs: BlobStore) -> Manifest:
+    raw = blobs.get(manifest_key, max_bytes=documents.MAX_DOCUMENT_BYTES)
+    try:
+        manifest = documents.decode(Manifest, raw, manifest_key)
+    except InvalidDocument as error:
+        raise InvalidManifest(str(error)) from error
+    folder = layout.dataset_folder(manifest.dataset)
+    if not manifest_key.startswith(folder):
+        raise InvalidManifest(
+            f"{manifest_key} is the manifest of {manifest.dataset}; it must lie below {folder}manifests/"
+        )
+    if manifest_job_key(manifest) != job_key:
+        raise InvalidManifest(f"{manifest_key} was overwritten after it was uploaded; upload it under a new name")
+    if len(manifest.files) > MAX_FILES:
+        raise InvalidManifest(
+            f"{manifest_key} names {len(manifest.files)} files; at most {MAX_FILES} are taken: pack them into archives"
+        )
+    paths = [file.path for file in manifest.files]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise InvalidManifest(f"{manifest_key} names {twice} more than once")
+    return manifest
+
+
+def _read_job(manifest: Manifest, blobs: BlobStore) -> Job:
+    raw = blobs.get(manifest.job.key, max_bytes=documents.MAX_DOCUMENT_BYTES)
+    if documents.sha256(raw) != manifest.job.sha256:
+        raise DigestMismatch(f"{manifest.job.key}: the job is not the one that the manifest names")
+    try:
+        return documents.decode(Job, raw, manifest.job.key)
+    except InvalidDocument as error:
+        raise InvalidJob(str(error)) from error
+
+
+def _check_files(manifest: Manifest, blobs: BlobStore) -> None:
+    for file in manifest.files:
+        _check_blob(file.path, file_key(manifest, file), file.sha256, file.size_bytes, blobs)
+
+
+def _check_blob(what: str, key: str, sha256: str, size_bytes: int, blobs: BlobStore) -> None:
+    info = blobs.info(key)
+    if info is None:
+        raise MissingFile(f"{what} is named by the manifest, but {key} is not in the bucket")
+    if info.size_bytes != size_bytes:
+        raise DigestMismatch(
+            f"{what} has {format_bytes(info.size_bytes)} ({info.size_bytes} bytes) in the bucket; "
+            f"the manifest says {size_bytes} bytes"
+        )
+    found = info.sha256 or blobs.sha256(key)
+    if found != sha256:
+        raise DigestMismatch(f"{what} has the SHA-256 {found} in the bucket; the manifest says {sha256}")
+
+
+def _check_job(job: Job, manifest: Manifest, blobs: BlobStore) -> None:
+    source = job.source
+    blob: BlobRef = source.code if isinstance(source, Training) else source.artifact
+    _check_blob("the job's code" if isinstance(source, Training) else "the model", blob.key, blob.sha256, blob.size_bytes, blobs)
+    if isinstance(source, Training):
+        if not manifest.files:
+            raise InvalidJob(f"the job trains {job.model}, but its manifest names no files")
+        if source.offline_tolerance_seconds >= source.deadline_seconds:
+            raise InvalidJob(
+                f"offline_tolerance_seconds ({source.offline_tolerance_seconds}) must be less than "
+                f"deadline_seconds ({source.deadline_seconds})"
+            )
+        if job.evaluation is None:
+            raise InvalidJob(f"the job trains {job.model} and must say how it is judged: give it an `evaluation`")
+    if job.evaluation is not None:
+        paths = {file.path for file in manifest.files}
+        for held_out in (job.evaluation.inputs, job.evaluation.labels):
+            if held_out.path not in paths:
+                raise InvalidJob(f"the evaluation reads {held_out.path}, which the manifest does not name")
+
+
+def _record(
+    manifest: Manifest, job: Job, job_key: str, manifest_key: str, size: int, records: Records, now: str
+) -> None:
+    version = {"manifest_key": manifest_key, "files": len(manifest.files), "size_bytes": size, "registered_at": now}
+    sk = f"VERSION#{version_digest(manifest)}"
+    records.create({"pk": layout.dataset_pk(manifest.dataset), "sk": sk, **version})
+    started = {"state": "REGISTERED", "model": job.model, "dataset": manifest.dataset, "started_at": now}
+    records.update(layout.job_pk(job_key), layout.STATE, started)

@@ -1,0 +1,68 @@
+"""How good is a model on the held-out split: raw files in, one number out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from isthmus.errors import InvalidInput, InvalidModel
+from isthmus.inference.onnx_model import describe_onnx
+from isthmus.inference.processing import decode_raw, preprocess
+from isthmus.model.dataset import Manifest
+from isthmus.model.job import Evaluation, HeldOut
+from isthmus.model.processing import PreStep
+from isthmus.model.units import GIB
+from isthmus.ports import BlobStore, Engine
+from isthmus.workflows.register_dataset import file_key
+
+MAX_HELD_OUT_BYTES = GIB
+BATCH = 256
+
+OpenEngine = Callable[[Path], Engine]
+
+
+def load_held_out(manifest: Manifest, evaluation: Evaluation, blobs: BlobStore) -> tuple[Any, Any]:
+    """Return the raw inputs ``[N, ...]`` and the integer labels ``[N]`` of the held-out split."""
+    inputs = _load(manifest, evaluation.inputs, blobs)
+    labels = _load(manifest, evaluation.labels, blobs)
+    if len(inputs) != labels.size:
+        raise InvalidInput(
+            f"{evaluation.inputs.path} has {len(inputs)} samples and {evaluation.labels.path} {labels.size} labels"
+        )
+    if not len(inputs):
+        raise InvalidInput(f"{evaluation.inputs.path} holds no samples to evaluate on")
+    return inputs, labels.reshape(-1).astype("int64")
+
+
+def accuracy(engine: Engine, input_name: str, inputs: Any, labels: Any, steps: Sequence[PreStep]) -> float:
+    """Return the share of samples whose largest output is their label (first output ``[N, C]``)."""
+    right = 0
+    for start in range(0, len(inputs), BATCH):
+        batch = preprocess(inputs[start : start + BATCH], steps)
+        scores = next(iter(engine.run({input_name: batch}).values()))
+        if scores.ndim != 2:
+            raise InvalidModel(f"accuracy needs an output of [N, classes]; the model gives {list(scores.shape)}")
+        right += int((scores.argmax(axis=1) == labels[start : start + BATCH]).sum())
+    return right / len(inputs)
+
+
+def score_file(
+    path: Path, inputs: Any, labels: Any, steps: Sequence[PreStep], open_engine: OpenEngine
+) -> float:
+    """Return the accuracy of the ONNX model at ``path``.
+
+    Raises:
+        InvalidModel: it has more than one input.
+    """
+    specs, _, _ = describe_onnx(path)
+    if len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise InvalidModel(f"the metric accuracy needs a model with one input; this one has {names}")
+    return accuracy(open_engine(path), specs[0].name, inputs, labels, steps)
+
+
+def _load(manifest: Manifest, held_out: HeldOut, blobs: BlobStore) -> Any:
+    file = next(file for file in manifest.files if file.path == held_out.path)
+    data = blobs.get(file_key(manifest, file), max_bytes=MAX_HELD_OUT_BYTES)
+    return decode_raw(data, held_out.decode, held_out.path)

@@ -1,0 +1,86 @@
+"""Move a model's traffic to a proven version by steps, watch it, and go back when it fails."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus.errors import RolloutUnhealthy
+from isthmus.model import layout
+from isthmus.ports import Alias, Functions, Records
+
+MAX_PROBES = 200
+MIN_SEEN = 3
+"""Probes that the new version must have answered before a step counts as healthy."""
+
+
+class Shifted(msgspec.Struct, frozen=True):
+    """``weight`` (0..1) of calls now reach the new version; ``done`` when it is all of them."""
+
+    step: int
+    weight: float
+    done: bool
+
+
+def shift_traffic(
+    function: str, version: str, previous: str, step: int, *, weights: tuple[float, ...], functions: Functions
+) -> Shifted:
+    """Give the new version the weight of ``step``; the last step points the alias at it alone."""
+    first = not previous or previous == version
+    weight = 1.0 if first or step >= len(weights) else weights[step]
+    if weight >= 1.0:
+        functions.point(function, Alias(version))
+        return Shifted(step + 1, 1.0, True)
+    functions.point(function, Alias(previous, version, weight))
+    return Shifted(step + 1, weight, False)
+
+
+def check_health(function: str, version: str, model: str, *, functions: Functions) -> int:
+    """Probe the alias until the new version has answered often enough; return the number of probes.
+
+    A probe is a readiness request, which loads the model. No data never counts as healthy.
+
+    Raises:
+        RolloutUnhealthy: a probe that reached the new version failed, or none reached it.
+    """
+    seen, probe = 0, probe_event(model)
+    for number in range(1, MAX_PROBES + 1):
+        answer = functions.invoke(function, "live", probe)
+        if answer.version != version:
+            continue
+        body = msgspec.json.decode(answer.payload) if not answer.error else {}
+        if answer.error or body.get("statusCode") != 200:
+            raise RolloutUnhealthy(f"{function} version {version} failed a probe: {answer.error or body}")
+        seen += 1
+        if seen >= MIN_SEEN:
+            return number
+    raise RolloutUnhealthy(
+        f"{function} version {version} answered {seen} of {MAX_PROBES} probes of its alias; {MIN_SEEN} were needed"
+    )
+
+
+def revert_traffic(function: str, version: str, previous: str, *, functions: Functions) -> bool:
+    """Point the alias back at ``previous``; return False when there is nothing to go back to."""
+    alias = functions.alias(function)
+    if not previous or alias is None or alias == Alias(previous):
+        return False
+    functions.point(function, Alias(previous))
+    return previous != version
+
+
+def commit_champion(
+    model: str, bundle: str, release: int, job_key: str, version: str, *, records: Records, now: str
+) -> None:
+    """Record what is in service; the alias, moved before, is what decides it."""
+    champion = {"model": model, "bundle": bundle, "release": release, "job_key": job_key, "version": version}
+    records.put({"pk": layout.CHAMPIONS, "sk": model, **champion, "since": now})
+
+
+def probe_event(model: str) -> dict[str, object]:
+    """Return a readiness request in API Gateway's proxy form."""
+    return {
+        "httpMethod": "GET",
+        "path": f"/v2/models/{model}/ready",
+        "headers": {},
+        "body": None,
+        "isBase64Encoded": False,
+    }

@@ -1,0 +1,63 @@
+"""Hand the training's task token to the rig that holds the lease, and report how it ended."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from isthmus import documents
+from isthmus.errors import AttemptLost, Conflict, TrainingFailed
+from isthmus.model import layout
+from isthmus.model.messages import AttemptState, Outcome
+from isthmus.ports import Records, Tasks
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """Whether the state machine still waited for this attempt."""
+
+    delivered: bool
+
+
+def train_on_rig(job_key: str, fencing: int, token: str, *, records: Records) -> None:
+    """Write ``token`` into the lease, where the rig reads it.
+
+    Raises:
+        AttemptLost: the lease is not of this attempt any more.
+    """
+    try:
+        records.update(
+            layout.job_pk(job_key),
+            layout.LEASE,
+            {"token": token, "state": AttemptState.RUNNING.value},
+            expect={"fencing": fencing, "outcome": None},
+        )
+    except Conflict as error:
+        raise AttemptLost(f"attempt {fencing} of job {job_key} no longer holds the lease") from error
+
+
+def finish_attempt(job_key: str, fencing: int, *, records: Records, tasks: Tasks) -> Finished:
+    """Answer the training's token with the outcome that the rig committed; may be called again.
+
+    Raises:
+        Conflict: no outcome is committed under this fencing number.
+    """
+    lease = records.get(layout.job_pk(job_key), layout.LEASE)
+    if lease is None or lease["fencing"] != fencing or not lease.get("outcome"):
+        raise Conflict(f"attempt {fencing} of job {job_key} has no committed outcome")
+    outcome = documents.convert(Outcome, lease["outcome"], "the outcome")
+    try:
+        _answer(lease["token"], fencing, outcome, tasks)
+    except Conflict:
+        # Answered before, or nobody waits any more: the outcome is on record either way.
+        return Finished(delivered=False)
+    return Finished(delivered=True)
+
+
+def _answer(token: str, fencing: int, outcome: Outcome, tasks: Tasks) -> None:
+    if outcome.state is AttemptState.SUCCEEDED:
+        tasks.succeed(token, {"output": outcome.output, "fencing": fencing, "seconds": outcome.seconds})
+        return
+    kind = {AttemptState.FAILED: TrainingFailed, AttemptState.LOST: AttemptLost}.get(outcome.state, TrainingFailed)
+    cause = {"state": outcome.state.value, "exit_code": outcome.exit_code, "cause": outcome.cause}
+    tasks.fail(token, kind.__name__, json.dumps(cause))
