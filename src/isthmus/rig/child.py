@@ -1,0 +1,148 @@
+"""A training's process as the runner follows it: lines, metrics, deadline, end."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from isthmus.model.units import format_seconds
+from isthmus.rig import warden
+
+TAIL_LINES = 40
+MAX_LINE_BYTES = 16_384
+POLL_SECONDS = 0.2
+
+METRIC = re.compile(
+    r"(?:^|[\s,;])([A-Za-z_][\w.:/-]*)=([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\s,;])"
+)
+
+OnLine = Callable[[str], None]
+
+
+def metrics_in(line: str) -> dict[str, float]:
+    """Return the ``name=value`` pairs of a line whose values are finite numbers."""
+    found = {name: float(value) for name, value in METRIC.findall(line)}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+@dataclass
+class Record:
+    """What is kept of a run's output: the log file, the last lines, the last value of each metric."""
+
+    log: IO[bytes]
+    on_line: OnLine
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def take(self, raw: bytes) -> None:
+        self.log.write(raw + b"\n")
+        self.log.flush()
+        line = raw.decode("utf-8", "replace").rstrip("\r")
+        self.tail.append(line)
+        self.metrics.update(metrics_in(line))
+        self.on_line(line)
+
+
+class Child:
+    """One command under a warden: its output, its deadline, its end."""
+
+    def __init__(
+        self,
+        run_id: str,
+        folder: Path,
+        variables: Mapping[str, str],
+        record: Record,
+        stop: threading.Event,
+        grace_seconds: float,
+    ) -> None:
+        self._run_id = run_id
+        self._folder = folder
+        self._variables = variables
+        self._record = record
+        self._stop = stop
+        self._grace_seconds = grace_seconds
+
+    def run(self, command: Iterable[str], limit_seconds: float) -> int:
+        """Return the exit code: the command's own, or 128 + n when signal n ended it."""
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", warden.__file__, self._run_id, *command],
+            cwd=self._folder,
+            env=dict(self._variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            self._follow(process, limit_seconds)
+            code = process.wait()
+            return code if code >= 0 else 128 - code
+        finally:
+            # Closes the lifeline. The warden has ended unless we are leaving by an exception.
+            if process.stdin:
+                process.stdin.close()
+            warden.kill_run(self._run_id)
+            process.wait()
+
+    def _follow(self, process: subprocess.Popen[bytes], limit_seconds: float) -> None:
+        """Read lines until the output ends; enforce the limit, a stop, and the grace after either."""
+        ends_at, killed_at = time.monotonic() + limit_seconds, math.inf
+        lines = _Lines(process)
+        while lines.open:
+            for line in lines.read(POLL_SECONDS):
+                self._record.take(line)
+            now = time.monotonic()
+            if killed_at == math.inf and (reason := self._reason(now, ends_at, limit_seconds)):
+                self._record.take(reason.encode())
+                process.terminate()
+                killed_at = now + self._grace_seconds
+            if now >= killed_at or process.poll() is not None:
+                # The warden is gone (killed by hand, say) or the grace is over.
+                warden.kill_run(self._run_id)
+        lines.close()
+
+    def _reason(self, now: float, ends_at: float, limit_seconds: float) -> str:
+        if self._stop.is_set():
+            return "isthmus: stopped on request"
+        return (
+            f"isthmus: stopped at its deadline of {format_seconds(limit_seconds)}" if now >= ends_at else ""
+        )
+
+
+class _Lines:
+    """Lines of a process's output as they come, without waiting for more than asked."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        if process.stdout is None:
+            raise ValueError("the process has no pipe for its output")
+        self._pipe = process.stdout
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._pipe, selectors.EVENT_READ)
+        self._rest = b""
+        self.open = True
+
+    def read(self, wait_seconds: float) -> list[bytes]:
+        """Return the complete lines that came within ``wait_seconds``; at the end, the rest."""
+        if not self._selector.select(wait_seconds):
+            return []
+        chunk = os.read(self._pipe.fileno(), 65_536)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if not chunk or len(self._rest) > MAX_LINE_BYTES:
+            lines, self._rest = [*lines, self._rest], b""
+        self.open = bool(chunk)
+        return [line[:MAX_LINE_BYTES] for line in lines if line or chunk]
+
+    def close(self) -> None:
+        self._selector.close()
+        self._pipe.close()

@@ -1,0 +1,221 @@
+"""Training environments: one folder per framework, version and lock, built once with uv.
+
+The definitions (``environments/<framework>-<version>/{pyproject.toml,uv.lock}``) ship with this
+package. A built environment is named by its lock's digest; a marker, written last, commits it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import isthmus
+from isthmus.errors import EnvironmentProblem, InvalidJob
+
+DEFINITIONS = Path(__file__).parent / "environments"
+MARKER = ".isthmus-complete"
+SYSTEM_LIBRARIES = {"libgomp.so": "libgomp1", "libquadmath.so": "libquadmath0"}
+"""What the wheels of training frameworks load from the system, by the Debian package that has it."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A framework's environment as it is defined here."""
+
+    framework: str
+    version: str
+    folder: Path
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) of what decides the environment's content."""
+        parts = [(self.folder / name).read_bytes() for name in ("pyproject.toml", "uv.lock")]
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+    def runs_on(self, python: tuple[int, int]) -> bool:
+        """Whether the environment is made for this version of Python (``requires-python = "==3.13.*"``)."""
+        project = tomllib.loads((self.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return bool(project["requires-python"] == f"=={python[0]}.{python[1]}.*")
+
+
+def definitions(folder: Path = DEFINITIONS) -> list[Definition]:
+    """Return the environments that can be built, by framework and version."""
+    found = []
+    for lock in sorted(folder.glob("*/uv.lock")):
+        framework, _, version = lock.parent.name.rpartition("-")
+        found.append(Definition(framework, version, lock.parent))
+    return found
+
+
+def frameworks(folder: Path = DEFINITIONS) -> dict[str, tuple[str, ...]]:
+    """Return framework name to versions, as a device descriptor lists them."""
+    versions: dict[str, tuple[str, ...]] = {}
+    for entry in definitions(folder):
+        versions[entry.framework] = (*versions.get(entry.framework, ()), entry.version)
+    return versions
+
+
+def find_uv(given: str | None = None) -> str:
+    """Return a uv that works: the argument, then ``ISTHMUS_UV``, then every ``uv`` on the PATH.
+
+    Raises:
+        EnvironmentProblem: none answers ``uv --version`` (a pyenv shim of that name may exist and fail).
+    """
+    named = [name for name in (given, os.environ.get("ISTHMUS_UV")) if name]
+    for candidate in named[:1] or _on_path("uv"):
+        if _answers(candidate):
+            return candidate
+    raise EnvironmentProblem(
+        f"no working uv was found ({named[0] if named else 'PATH'}), and training environments are built "
+        "with it: install it from https://docs.astral.sh/uv, or name it with ISTHMUS_UV"
+    )
+
+
+def _on_path(name: str) -> list[str]:
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return [found for folder in folders if (found := shutil.which(name, path=folder))]
+
+
+def _answers(uv: str) -> bool:
+    try:
+        done = subprocess.run([uv, "--version"], capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and done.stdout.startswith(b"uv ")
+
+
+class Environments:
+    """Builds training environments below ``root`` and finds those that are there."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        uv: str | None = None,
+        definitions: Path = DEFINITIONS,
+        progress: Progress = lambda line: None,
+    ) -> None:
+        self._root = root.absolute()
+        self._uv = uv
+        self._definitions = definitions
+        self._progress = progress
+
+    def ensure(self, framework: str, version: str) -> Path:
+        """Return the interpreter of an environment, which is built if it is not there yet.
+
+        Raises:
+            InvalidJob: this rig has no such framework and version.
+            EnvironmentProblem: something is missing on this machine; the message says how to get it.
+        """
+        definition = self._definition(framework, version)
+        folder = self._root / f"{framework}-{version}-{definition.digest()[:16]}"
+        interpreter = folder / "bin" / "python"
+        if _is_complete(folder):
+            return interpreter
+        with _locked(self._root / f"{folder.name}.lock"):
+            if not _is_complete(folder):
+                self._build(definition, folder, interpreter)
+        return interpreter
+
+    def _definition(self, framework: str, version: str) -> Definition:
+        available = definitions(self._definitions)
+        for entry in available:
+            if (entry.framework, entry.version) == (framework, version):
+                return entry
+        names = ", ".join(f"{entry.framework} {entry.version}" for entry in available) or "none"
+        raise InvalidJob(f"there is no training environment for {framework} {version}; there are: {names}")
+
+    def _build(self, definition: Definition, folder: Path, interpreter: Path) -> None:
+        """Build in place, since a virtual environment cannot be moved: the marker is the commit point."""
+        uv = find_uv(self._uv)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._progress(f"building the training environment for {definition.framework} {definition.version}")
+        environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder), "UV_NO_PROGRESS": "1"}
+        # An active virtual environment of ours is none of uv's business here; it would only warn.
+        environment.pop("VIRTUAL_ENV", None)
+        if definition.runs_on(sys.version_info[:2]):
+            environment.setdefault("UV_PYTHON", os.path.realpath(sys.executable))
+        self._run([uv, "sync", "--frozen", "--project", str(definition.folder)], environment)
+        self._progress(f"trying the training environment for {definition.framework} {definition.version}")
+        command = [str(interpreter), "-P", "-c", _TRY_IMPORT, definition.framework]
+        self._run(command, {"PATH": os.defpath, "PYTHONPATH": str(source_folder(self._root))})
+        (folder / MARKER).write_text(definition.digest() + "\n", encoding="utf-8")
+
+    def _run(self, command: list[str], environment: dict[str, str]) -> None:
+        """Run a build step, passing its lines on as progress."""
+        lines: list[str] = []
+        with subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            for line in process.stdout or ():
+                lines.append(line.rstrip())
+                self._progress(lines[-1])
+        if process.returncode:
+            tail = "\n".join(lines[-15:])
+            raise EnvironmentProblem(f"{' '.join(command[:3])} failed: {_advice(tail)}\n{tail}")
+
+
+_TRY_IMPORT = """
+import importlib, sys
+from isthmus.frameworks.launch import install
+from isthmus.frameworks.port import framework
+chosen = framework(sys.argv[1])
+install(chosen)
+importlib.import_module(chosen.module)
+"""
+
+
+def source_folder(root: Path) -> Path:
+    """Return a folder for PYTHONPATH that holds isthmus and nothing else.
+
+    Where isthmus is installed lie other packages (another numpy, say), which must not shadow those
+    of a training environment.
+    """
+    folder = root / "source"
+    link, package = folder / "isthmus", Path(isthmus.__file__).parent
+    if not link.is_symlink() or link.resolve() != package.resolve():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".isthmus-{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(package)
+        temporary.replace(link)
+    return folder
+
+
+def _is_complete(folder: Path) -> bool:
+    # The interpreter is a link to a Python elsewhere, which may have been uninstalled since.
+    return (folder / MARKER).is_file() and (folder / "bin" / "python").exists()
+
+
+def _advice(tail: str) -> str:
+    if "no interpreter found" in tail.lower() or "python-build-standalone" in tail:
+        return "uv found no fitting Python and could not download one: install it, or name it in UV_PYTHON"
+    for library, package in SYSTEM_LIBRARIES.items():
+        if library in tail:
+            return f"{library} is missing: apt-get install {package}"
+    return "see its last lines"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process build at a time; the lock goes with its holder, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

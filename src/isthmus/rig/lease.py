@@ -1,0 +1,153 @@
+"""The lease on an attempt: who may commit its outcome, and the thread that keeps it alive.
+
+The lease is the item ``JOB#<job key>`` / ``LEASE``. A higher fencing number always wins; its holder
+alone can commit. The training's task token is written into it once Step Functions waits for the
+training; from then on the token needs a heartbeat within the job's ``offline_tolerance_seconds``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from isthmus.errors import Conflict
+from isthmus.model import layout
+from isthmus.model.messages import AttemptState, Outcome, Work
+from isthmus.ports import Item, Records, Tasks
+
+Taken = Literal["fresh", "again", "no"]
+Report = Callable[..., None]
+
+BEATS_PER_TOLERANCE = 3
+"""Two heartbeats may be lost before the third, still in time, arrives."""
+
+
+def take(work: Work, rig: str, records: Records) -> Taken:
+    """Take the lease of an attempt.
+
+    Returns ``again`` when this rig holds it already and has not finished (a redelivered message),
+    ``no`` when the attempt was finished or superseded.
+    """
+    values = {
+        "fencing": work.fencing,
+        "rig": rig,
+        "state": AttemptState.LEASED.value,
+        "token": "",
+        "outcome": None,
+    }
+    try:
+        records.update(layout.job_pk(work.job_key), layout.LEASE, values, below={"fencing": work.fencing})
+    except Conflict:
+        item = read(work.job_key, records)
+        return "again" if _held(item, work.fencing, rig) and not item.get("outcome") else "no"
+    return "fresh"
+
+
+def read(job_key: str, records: Records) -> Item:
+    """Return a job's lease, empty if it never had one."""
+    return records.get(layout.job_pk(job_key), layout.LEASE) or {}
+
+
+def _held(item: Item, fencing: int, rig: str) -> bool:
+    return bool(item.get("fencing") == fencing and item.get("rig") == rig)
+
+
+def commit(job_key: str, fencing: int, rig: str, outcome: Outcome, records: Records) -> bool:
+    """Write the outcome on condition that the lease is still ours and has none.
+
+    Returns whether the lease holds *this* outcome now: a repeated call, whose first answer was lost,
+    finds its own and says yes.
+    """
+    plain: dict[str, Any] = msgspec.to_builtins(outcome)
+    try:
+        records.update(
+            layout.job_pk(job_key),
+            layout.LEASE,
+            {"outcome": plain, "state": outcome.state.value},
+            expect={"fencing": fencing, "rig": rig, "outcome": None},
+        )
+    except Conflict:
+        item = read(job_key, records)
+        return _held(item, fencing, rig) and item.get("outcome") == plain
+    return True
+
+
+class Keeper:
+    """Waits for the training's token, then keeps it alive, in a thread of its own.
+
+    ``lost`` is set when the attempt is not ours any more; ``cause`` then says why. Being offline never
+    loses it: only an answer does. Until ``tolerate`` is called it beats at every poll.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        rig: str,
+        *,
+        records: Records,
+        tasks: Tasks,
+        poll_seconds: float,
+        report: Report,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._work = work
+        self._rig = rig
+        self._records = records
+        self._tasks = tasks
+        self._poll_seconds = poll_seconds
+        self._beat_seconds = poll_seconds
+        self._report = report
+        self._on_lost = on_lost
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"lease-{work.job_key[:8]}", daemon=True)
+        self.token = threading.Event()
+        self.lost = threading.Event()
+        self.cause = ""
+
+    def __enter__(self) -> Keeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def tolerate(self, seconds: float) -> None:
+        """Beat no more often than the job's ``offline_tolerance_seconds`` asks for."""
+        self._beat_seconds = seconds / BEATS_PER_TOLERANCE
+
+    def wait_for_token(self, seconds: float) -> bool:
+        """Wait until the training's token is there, or the attempt is lost; return whether it is there."""
+        return self.token.wait(seconds) and not self.lost.is_set()
+
+    def _run(self) -> None:
+        while not self.lost.is_set():
+            try:
+                self._step()
+            except Exception as error:
+                # Whatever it is (no route, a throttled table, a bug below): a training is not given up
+                # for it. If it lasts longer than the tolerance, Step Functions decides.
+                self._report("heartbeat failed", job_key=self._work.job_key, error=str(error))
+            if self._closed.wait(self._beat_seconds if self.token.is_set() else self._poll_seconds):
+                return
+
+    def _step(self) -> None:
+        """One look at the lease and, once there is a token, one heartbeat."""
+        item = read(self._work.job_key, self._records)
+        if not _held(item, self._work.fencing, self._rig):
+            self._lose(f"attempt {item.get('fencing')} of rig {item.get('rig')} holds the lease")
+        elif token := item.get("token"):
+            try:
+                self._tasks.heartbeat(token)
+            except Conflict as error:
+                self._lose(f"Step Functions no longer waits for this attempt: {error}")
+            self.token.set()
+
+    def _lose(self, cause: str) -> None:
+        self.cause = cause
+        self.lost.set()
+        self.token.set()  # wakes who waits for it; ``lost`` says the rest
+        self._on_lost()

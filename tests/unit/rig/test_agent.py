@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rig_world import KEY, LEAVES_A_MODEL, FinishAttempt, StepFunctions, World
+
+from isthmus.adapters.local.blobs import DirectoryBlobStore
+from isthmus.adapters.local.queue import MemoryQueue
+from isthmus.adapters.local.records import MemoryRecords
+from isthmus.errors import EnvironmentProblem, Unavailable
+from isthmus.model import layout
+from isthmus.model.messages import AttemptState, Outcome
+from isthmus.ports import TrainingRun
+from isthmus.rig.agent import Agent
+from isthmus.rig.contract import Layout
+from isthmus.rig.journal import Entry, Journal
+from isthmus.rig.runner import TrainingRequest
+
+Play = Callable[[TrainingRequest, threading.Event], int]
+
+
+class StageRunner:
+    """A runner that plays a given part instead of a training."""
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+        self.requests: list[TrainingRequest] = []
+
+    def run(self, request: TrainingRequest, stop: threading.Event) -> TrainingRun:
+        self.requests.append(request)
+        folders = Layout(request.work)
+        code = self._play(request, stop)
+        (folders.model / "model.onnx").write_bytes(b"model")
+        folders.log.write_text("epoch=1\n")
+        return TrainingRun(code, "last line", {"loss": 0.5}, folders.root, 1.5, stop.is_set())
+
+
+def succeed(request: TrainingRequest, stop: threading.Event) -> int:
+    return 0
+
+
+def agent(world: World, play: Play = succeed) -> tuple[Agent, StageRunner]:
+    runner = StageRunner(play)
+    return Agent(world.settings, world.services, runner, world.report), runner
+
+
+def answer(world: World, fencing: int = 1) -> tuple[str, Any]:
+    return world.tasks.answers[f"train-{fencing}"]
+
+
+def test_an_attempt_is_taken_trained_committed_and_reported(world: World) -> None:
+    world.put_job({"train.py": ""})
+    world.send()
+    rig, runner = agent(world)
+    outcome = rig.step()
+    assert outcome is not None
+    assert outcome.state is AttemptState.SUCCEEDED
+    assert world.tasks.answers["wait-1"] == ("succeeded", {"rig": "rig-1", "fencing": 1})
+    prefix = layout.attempt_output(KEY, 1)
+    assert answer(world) == ("succeeded", {"output": prefix, "fencing": 1, "seconds": 1.5})
+    assert world.lease()["outcome"]["metrics"] == {"loss": 0.5}
+    listed = json.loads(world.blobs.get(f"{prefix}output.json", max_bytes=10_000))
+    assert [file["path"] for file in listed["files"]] == ["model.onnx", "metrics.json", "train.log"]
+    assert all(world.blobs.sha256(prefix + file["path"]) == file["sha256"] for file in listed["files"])
+    assert not world.queue.in_flight
+    assert sorted(runner.requests[0].channels) == ["test", "train"]
+    assert not list((world.settings.folder / "attempts").iterdir())
+
+
+def test_the_data_lies_in_its_channels_and_is_fetched_once_for_two_attempts(world: World) -> None:
+    seen: list[str] = []
+
+    def look(request: TrainingRequest, stop: threading.Event) -> int:
+        seen.append((request.channels["train"] / "a.csv").read_text())
+        return 0
+
+    world.put_job({"train.py": ""})
+    rig, _ = agent(world, look)
+    world.send(1)
+    rig.step()
+    for info in list(world.blobs.keys(layout.dataset_folder("digits"))):
+        (world.folder / "bucket" / info.key).unlink()
+    world.send(2)
+    rig.step()
+    assert seen == ["1,2\n", "1,2\n"]
+    assert answer(world, 2)[0] == "succeeded"
+
+
+def test_a_failing_script_fails_the_task_with_its_last_lines(world: World) -> None:
+    world.put_job({"train.py": ""})
+    world.send()
+    agent(world, lambda request, stop: 3)[0].step()
+    kind, (error, cause) = answer(world)
+    assert (kind, error) == ("failed", "TrainingFailed")
+    assert json.loads(cause) == {"state": "FAILED", "exit_code": 3, "cause": "exit code 3\nlast line"}
+    assert world.blobs.info(f"{layout.attempt_output(KEY, 1)}train.log") is not None
+
+
+def test_wrong_bytes_fail_the_job_and_nothing_is_trained(world: World) -> None:
+    world.put_job({"train.py": ""})
+    world.blobs.put("code.zip", b"other bytes")
+    world.send()
+    rig, runner = agent(world)
+    rig.step()
+    assert runner.requests == []
+    assert "DigestMismatch: code.zip has the SHA-256" in answer(world)[1][1]
+
+
+def test_what_this_machine_lacks_is_a_lost_attempt_not_the_scripts_fault(world: World) -> None:
+    def lack(request: TrainingRequest, stop: threading.Event) -> int:
+        raise EnvironmentProblem("no working uv was found")
+
+    world.put_job({"train.py": ""})
+    world.send()
+    agent(world, lack)[0].step()
+    assert answer(world)[1][0] == "AttemptLost"
+
+
+def test_a_message_delivered_twice_is_trained_once(world: World) -> None:
+    world.put_job({"train.py": ""})
+    work = world.send()
+    world.queue.send(work)
+    rig, runner = agent(world)
+    assert rig.step() is not None
+    assert rig.step() is None
+    assert len(runner.requests) == 1
+    assert not world.queue.in_flight
+
+
+def test_a_superseded_message_is_dropped(world: World) -> None:
+    world.put_job({"train.py": ""})
+    world.send(1)
+    world.send(2)
+    world.queue.receive(wait_seconds=0)
+    rig, runner = agent(world)
+    rig.step()
+    world.queue.redeliver()
+    assert rig.step() is None
+    assert [request.name[-2:] for request in runner.requests] == ["-2"]
+
+
+def test_work_that_nobody_waits_for_any_more_is_dropped(world: World) -> None:
+    world.put_job({"train.py": ""})
+    work = world.send()
+    world.tasks.close(work.token)
+    rig, runner = agent(world)
+    assert rig.step() is None
+    assert runner.requests == []
+    assert not world.queue.in_flight
+
+
+class LosesTheDelete(MemoryQueue):
+    """The first deletion of a message never arrives."""
+
+    lost = False
+
+    def delete(self, receipt: str) -> None:
+        if not self.lost:
+            self.lost = True
+            raise Unavailable("the queue did not answer")
+        super().delete(receipt)
+
+
+def test_a_redelivery_after_the_wait_was_answered_is_taken_over(world: World) -> None:
+    world.put_job({"train.py": ""})
+    world.queue = LosesTheDelete()
+    world.send()
+    rig, runner = agent(world)
+    assert rig.step() is None
+    world.queue.redeliver()
+    assert rig.step() is not None
+    assert len(runner.requests) == 1
+    assert answer(world)[0] == "succeeded"
+
+
+def test_an_abort_stops_the_training_and_nothing_is_reported(world: World) -> None:
+    def train_until_stopped(request: TrainingRequest, stop: threading.Event) -> int:
+        world.tasks.close(world.tasks.handed_out[-1])
+        assert stop.wait(20)
+        return 143
+
+    world.put_job({"train.py": ""}, offline_tolerance_seconds=3)
+    world.send()
+    outcome = agent(world, train_until_stopped)[0].step()
+    assert outcome is not None
+    assert outcome.state is AttemptState.ABORTED
+    assert "no longer waits" in outcome.cause
+    assert world.lease()["state"] == "ABORTED"
+    assert world.reporter.delivered == []
+    assert world.blobs.info(f"{layout.attempt_output(KEY, 1)}output.json") is None
+
+
+def test_a_lost_lease_stops_the_training_and_its_outcome_is_discarded(world: World) -> None:
+    def lose(request: TrainingRequest, stop: threading.Event) -> int:
+        taken = {"fencing": 2, "rig": "rig-2", "outcome": None, "state": "LEASED", "token": ""}
+        world.records.update(layout.job_pk(KEY), layout.LEASE, taken, below={"fencing": 2})
+        assert stop.wait(20)
+        return 143
+
+    world.put_job({"train.py": ""}, offline_tolerance_seconds=3)
+    world.send()
+    outcome = agent(world, lose)[0].step()
+    assert outcome is not None
+    assert outcome.state is AttemptState.ABORTED
+    assert (world.lease()["rig"], world.lease()["outcome"]) == ("rig-2", None)
+    assert world.reporter.delivered == []
+
+
+def test_being_offline_never_ends_a_training(world: World) -> None:
+    """The network goes when the training starts, and comes back at the first write after it."""
+
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        world.records.offline.set()
+        world.wait_for(lambda: any(event == "heartbeat failed" for event, _ in world.events))
+        return 0
+
+    world.put_job({"train.py": ""}, offline_tolerance_seconds=3)
+    world.send()
+    agent(world, train)[0].step()
+    assert answer(world)[0] == "succeeded"
+    assert world.reporter.delivered == [True]
+    assert any(event == "waiting for a service" for event, _ in world.events)
+
+
+class SlowUntil(DirectoryBlobStore):
+    """Downloads only once ``ready`` is set."""
+
+    def __init__(self, root: Path, ready: threading.Event) -> None:
+        super().__init__(root)
+        self._ready = ready
+
+    def download(self, key: str, path: Path) -> str:
+        assert self._ready.wait(20)
+        return super().download(key, path)
+
+
+class Beats(StepFunctions):
+    """Sets ``second`` at the second heartbeat."""
+
+    def __init__(self, records: MemoryRecords) -> None:
+        super().__init__(records)
+        self.second = threading.Event()
+
+    def heartbeat(self, token: str) -> None:
+        super().heartbeat(token)
+        if self.heartbeats[token] == 2:
+            self.second.set()
+
+
+def test_heartbeats_go_on_while_the_data_is_still_fetched(world: World) -> None:
+    world.tasks = beats = Beats(world.records)
+    world.reporter = FinishAttempt(world.records, beats)
+    world.blobs = SlowUntil(world.folder / "bucket", beats.second)
+    world.put_job({"train.py": ""}, offline_tolerance_seconds=3)
+    world.send()
+    agent(world)[0].step()
+    assert answer(world)[0] == "succeeded"
+
+
+def test_a_stopped_rig_loses_the_attempt_so_that_it_runs_again(world: World) -> None:
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        rig.stop()
+        assert stop.wait(20)
+        return 143
+
+    world.put_job({"train.py": ""})
+    world.send()
+    rig, _ = agent(world, train)
+    rig.run()
+    assert answer(world)[1][0] == "AttemptLost"
+
+
+def test_a_draining_rig_finishes_and_takes_no_more(world: World) -> None:
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        rig.drain()
+        return 0
+
+    world.put_job({"train.py": ""})
+    world.send(1)
+    world.send(2)
+    rig, runner = agent(world, train)
+    rig.run()
+    assert len(runner.requests) == 1
+    assert answer(world)[0] == "succeeded"
+
+
+def test_checkpoints_outlive_a_lost_attempt_and_go_with_a_finished_one(world: World) -> None:
+    resumed: list[bool] = []
+
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        checkpoint = Layout(request.work).checkpoints / "epoch-1"
+        resumed.append(checkpoint.exists())
+        checkpoint.write_text("weights")
+        if len(resumed) == 1:
+            raise EnvironmentProblem("the disk is full")
+        return 0
+
+    world.put_job({"train.py": ""})
+    rig, _ = agent(world, train)
+    for fencing in (1, 2, 3):
+        world.send(fencing)
+        rig.step()
+    assert resumed == [False, True, False]
+
+
+def test_after_a_crash_the_attempt_is_ended_and_reported(world: World) -> None:
+    """As an agent leaves it that was killed in a training: lease, token and journal, no outcome."""
+    world.put_job({"train.py": ""})
+    crash(world)
+    rig, runner = agent(world)
+    rig.recover()
+    assert answer(world)[1][0] == "AttemptLost"
+    assert runner.requests == []
+    rig.recover()
+    assert world.reporter.delivered == [True]
+
+
+def test_after_a_crash_between_commit_and_report_the_outcome_is_reported(world: World) -> None:
+    world.put_job({"train.py": ""})
+    crash(world)
+    done = Outcome(state=AttemptState.SUCCEEDED, output="x/", seconds=2.0)
+    values = {"outcome": {"state": "SUCCEEDED", "output": done.output, "seconds": 2.0}}
+    world.records.update(layout.job_pk(KEY), layout.LEASE, values, expect={"fencing": 1})
+    agent(world)[0].recover()
+    assert answer(world)[0] == "succeeded"
+
+
+def crash(world: World) -> None:
+    """Leave what an agent leaves that dies in a training."""
+    taken = {"fencing": 1, "rig": "rig-1", "state": "LEASED", "token": "", "outcome": None}
+    world.records.update(layout.job_pk(KEY), layout.LEASE, taken)
+    world.tasks.hand_out(1)
+    entry = Entry(job_key=KEY, fencing=1, run_id="an-earlier-run")
+    Journal(world.settings.folder / "journal.json").write(entry)
+
+
+class AnswersTheThirdTime(FinishAttempt):
+    calls = 0
+
+    def finished(self, job_key: str, fencing: int) -> None:
+        self.calls += 1
+        if self.calls < 3:
+            raise Unavailable("the function did not answer")
+        super().finished(job_key, fencing)
+
+
+def test_the_report_is_repeated_until_it_is_answered(world: World) -> None:
+    world.put_job({"train.py": ""})
+    world.reporter = AnswersTheThirdTime(world.records, world.tasks)
+    world.send()
+    agent(world)[0].step()
+    assert world.reporter.delivered == [True]
+    assert answer(world)[0] == "succeeded"
+
+
+def test_the_real_runner_under_the_agent(world: World) -> None:
+    files = {"train.py": LEAVES_A_MODEL + "\nprint('accuracy=0.75')\n"}
+    world.put_job(files)
+    world.send()
+    rig = Agent(world.settings, world.services, world.runner(), world.report)
+    outcome = rig.step()
+    assert outcome is not None
+    assert (outcome.state, outcome.metrics) == (AttemptState.SUCCEEDED, {"accuracy": 0.75}), outcome.cause
+    prefix = layout.attempt_output(KEY, 1)
+    export = json.loads(world.blobs.get(f"{prefix}export.json", max_bytes=10_000))
+    assert export["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+
+
+AGENT_PROCESS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from rig_world import World
+from isthmus.rig.agent import Agent
+world = World(Path(sys.argv[1]))
+world.put_job({{"train.py": {script!r}}})
+world.send()
+runner = world.runner(on_line=lambda line: print(line, flush=True))
+Agent(world.settings, world.services, runner, world.report).run()
+"""
+STARTS_A_DAEMON = """
+import os, subprocess, sys, threading
+code = "import os, threading; print('daemon', os.getpid(), flush=True); threading.Event().wait()"
+subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+print("script", os.getpid(), flush=True)
+threading.Event().wait()
+"""
+
+
+def test_sigkill_of_the_agent_kills_the_training_and_what_it_started(tmp_path: Path) -> None:
+    program = AGENT_PROCESS.format(tests=str(Path(__file__).parent), script=STARTS_A_DAEMON)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().split() for _ in range(2)]
+        handles = {name: os.pidfd_open(int(number)) for name, number in lines}
+        process.kill()
+        for handle in handles.values():
+            # A handle becomes readable when its process has ended (pidfd_open(2)).
+            assert wait_readable(handle, seconds=20)
+            os.close(handle)
+    assert process.returncode == -signal.SIGKILL
+    assert set(handles) == {"script", "daemon"}
+
+
+def wait_readable(handle: int, seconds: float) -> bool:
+    return bool(select.select([handle], [], [], seconds)[0])
