@@ -1,0 +1,32 @@
+# How every layer is installed; included by the Makefiles beside it and by edge_lambda's.
+#
+# `sam build` copies a layer's own folder to a scratch folder and runs its Makefile there, so the
+# rest of the repository is out of reach. The template therefore sets `WorkingDirectory: .` in the
+# resource's Metadata: make then runs in the repository root. Run by hand, do the same:
+#   make -f layers/core/Makefile build-CoreLayer ARTIFACTS_DIR=/tmp/core
+# Each Makefile sets ROOT.
+
+UV ?= $(firstword $(wildcard $(ROOT)/.tools/bin/uv) uv)
+PYTHON ?= python3
+PYTHON_VERSION := 3.13
+
+# $(call install,REQUIREMENTS,PLATFORM,FOLDER): exactly the locked wheels of that platform, whatever
+# this machine is. Bytecode is not compiled: it would carry times and the build's Python. Copied, not
+# linked: trim.py changes modes and times, which would reach into uv's cache through a hard link.
+define install
+	mkdir -p "$(3)"
+	"$(UV)" pip install --quiet --target "$(3)" --python-platform $(2) --python-version $(PYTHON_VERSION) \
+		--link-mode copy \
+		--only-binary :all: --no-deps --require-hashes --no-config --requirements "$(1)"
+endef
+
+# $(call install_isthmus,FOLDER): the package as it is in src/; it has nothing to compile.
+define install_isthmus
+	mkdir -p "$(1)"
+	cp -R "$(ROOT)/src/isthmus" "$(1)/"
+endef
+
+# $(call trim,FOLDER)
+define trim
+	"$(PYTHON)" "$(ROOT)/layers/trim.py" "$(1)"
+endef

@@ -1,0 +1,96 @@
+"""One model in service: its bundle's description and the engine that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from isthmus.errors import InvalidInput, InvalidModel, InvalidRequest
+from isthmus.inference.datatypes import NUMPY
+from isthmus.inference.processing import postprocess, preprocess
+from isthmus.model.bundle import BundleManifest, TensorSpec
+from isthmus.ports import Engine
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class LoadableEngine(Engine, Protocol):
+    """An engine that can be made ready before its first request."""
+
+    def load(self) -> object:
+        """Raises InvalidModel when it cannot serve."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A bundle's manifest with its engine; ``bundle_sha256`` names the bundle."""
+
+    manifest: BundleManifest
+    engine: LoadableEngine
+    bundle_sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        """The model's name in paths."""
+        return self.manifest.model
+
+    @property
+    def version(self) -> str:
+        """The version in paths: the bundle's release number."""
+        return str(self.manifest.release)
+
+    def expected_inputs(self, *, raw: bool) -> tuple[TensorSpec, ...]:
+        """Return what a request must bring: the model's inputs, or the one raw input.
+
+        Raises:
+            InvalidRequest: ``raw``, and the bundle describes no raw form.
+        """
+        if not raw:
+            return self.manifest.inputs
+        if self.manifest.raw is None or len(self.manifest.inputs) != 1:
+            raise InvalidRequest(f"model {self.name!r} has no raw form: send its inputs without 'preprocess'")
+        return (self.manifest.raw,)
+
+    def run(self, arrays: Mapping[str, NDArray[Any]], *, raw: bool) -> dict[str, NDArray[Any]]:
+        """Run the model; ``raw`` arrays go through the bundle's pre-processing first.
+
+        Raises:
+            InvalidRequest: the engine refuses the values.
+            InvalidModel: the model fails, or the bundle's steps do not lead to its input.
+        """
+        if not raw:
+            return self.engine.run(arrays)
+        spec = self.manifest.inputs[0]
+        (array,) = arrays.values()
+        try:
+            ready = preprocess(array, self.manifest.preprocessing)
+        except InvalidInput as error:
+            raise InvalidRequest(f"the raw input does not fit the pre-processing: {error}") from error
+        if str(ready.dtype) != NUMPY[spec.datatype] or not _fits(ready.shape, spec.shape):
+            raise InvalidModel(
+                f"the pre-processing gives {ready.dtype} {list(ready.shape)}, "
+                f"but input {spec.name!r} is {spec.datatype} {list(spec.shape)}"
+            )
+        return self.engine.run({spec.name: ready})
+
+    def finish(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return what the bundle's post-processing makes of the model's first output.
+
+        Raises:
+            InvalidModel: its steps do not fit the output, or use one of the model's output names.
+        """
+        try:
+            extra = postprocess(outputs[self.manifest.outputs[0].name], self.manifest.postprocessing)
+        except InvalidInput as error:
+            raise InvalidModel(f"the post-processing does not fit the model's output: {error}") from error
+        if taken := sorted(set(extra) & set(outputs)):
+            raise InvalidModel(f"the post-processing would replace the model's output {taken[0]!r}")
+        return extra
+
+
+def _fits(shape: tuple[int, ...], needed: tuple[int, ...]) -> bool:
+    return len(shape) == len(needed) and all(
+        want in (-1, size) for want, size in zip(needed, shape, strict=True)
+    )

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from bundle_factory import KeySigner
+
+from isthmus.inference.bundle import Bundle
+
+APP = Path(__file__).parents[3] / "functions/serve_model/app.py"
+CONTEXT = SimpleNamespace(
+    function_name="serve", memory_limit_in_mb=1769, invoked_function_arn="arn:aws:lambda", aws_request_id="1"
+)
+
+
+def load_app() -> Any:
+    spec = importlib.util.spec_from_file_location("serve_model_app", APP)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_it_opens_the_layers_bundle_at_the_first_request(
+    bundle: Bundle, signer: KeySigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = load_app()
+    assert app.service.cache_info().currsize == 0
+    monkeypatch.setenv("ISTHMUS_MODEL_DIR", str(bundle.folder))
+    monkeypatch.setenv("ISTHMUS_PUBLIC_KEY", base64.b64encode(signer.public_key()).decode())
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769")
+    response = app.handler({"httpMethod": "GET", "path": "/v2/models/fashion", "headers": {}}, CONTEXT)
+    assert response["statusCode"] == 200
+    assert json.loads(response["body"])["versions"] == ["1"]
+    assert app.handler({"ping": True}, CONTEXT)["models"]["fashion"]["bundle"] == bundle.sha256
+
+
+def test_importing_the_protocol_loads_nothing_heavy() -> None:
+    code = "import sys, isthmus.inference.lambda_handler, isthmus.inference.proof\n"
+    code += (
+        "print([m for m in ('numpy', 'onnxruntime', 'cryptography', 'boto3', 'onnx') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
