@@ -24,5 +24,7 @@ def handler(event: dict[str, Any], context: object) -> Any:
         records=bootstrap.records(settings.table),
         devices=bootstrap.devices(settings.table),
     )
-    logger.info("planned", extra={"job_key": event["job_key"], "rig": planned.rig, "fencing": planned.fencing})
+    logger.info(
+        "planned", extra={"job_key": event["job_key"], "rig": planned.rig, "fencing": planned.fencing}
+    )
     return msgspec.to_builtins(planned)

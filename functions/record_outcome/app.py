@@ -26,5 +26,7 @@ def handler(event: dict[str, Any], context: object) -> Any:
         events=bootstrap.events(settings.event_bus),
         now=bootstrap.now(),
     )
-    logger.info("outcome", extra={"job_key": event["job_key"], "state": outcome.state, "error": outcome.error})
+    logger.info(
+        "outcome", extra={"job_key": event["job_key"], "state": outcome.state, "error": outcome.error}
+    )
     return msgspec.to_builtins(outcome)

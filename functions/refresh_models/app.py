@@ -21,20 +21,22 @@ def handler(event: dict[str, Any], context: Any) -> None:
     status, reason = "SUCCESS", "started"
     try:
         if event["RequestType"] == "Update":
-            logger.info("refreshed", extra={"models": _refresh(event["ResourceProperties"]["CodeVersion"].rsplit(":", 1)[1])})
+            logger.info("refreshed", extra={"models": _refresh(event["ResourceProperties"])})
     except Exception as error:  # whatever it was: without an answer the stack waits for an hour
         logger.exception("refresh failed")
         status, reason = "FAILED", f"{type(error).__name__}: {error}"
     answer = {name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
     answer |= {"Status": status, "Reason": reason, "PhysicalResourceId": "isthmus-serving-code"}
-    with urlopen(Request(event["ResponseURL"], json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT")):
+    with urlopen(
+        Request(event["ResponseURL"], json.dumps(answer).encode(), {"Content-Type": ""}, method="PUT")
+    ):
         logger.info("answered", extra={"status": status})
 
 
-def _refresh(code_version: str) -> list[str]:
+def _refresh(properties: dict[str, Any]) -> list[str]:
     settings = RefreshModelsSettings.from_env(os.environ)
     return refresh_models(
-        code_version,
+        properties,
         records=bootstrap.records(settings.table),
         executions=bootstrap.executions(),
         machine=settings.deploy_cloud,

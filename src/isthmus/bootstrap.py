@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from isthmus.adapters.loopback import LoopbackApi
     from isthmus.adapters.system import SystemClock
     from isthmus.model.device import DeviceDescriptor
+    from isthmus.planning.cost import Cost
     from isthmus.rig.agent import Agent
 
 
@@ -217,8 +218,12 @@ def rig_agent(
 
     device = next((entry for entry in devices(outputs["Table"]).list() if entry.id == name), None)
     if device is None:
-        raise EnvironmentProblem(f"the rig {name} has not joined; run `isthmus rig join --name {name} --zone …`")
-    environments = Environments(folder / "environments", progress=lambda line: report("environment", step=line))
+        raise EnvironmentProblem(
+            f"the rig {name} has not joined; run `isthmus rig join --name {name} --zone …`"
+        )
+    environments = Environments(
+        folder / "environments", progress=lambda line: report("environment", step=line)
+    )
     if prepare:
         for framework, versions in frameworks().items():
             for version in versions:
@@ -238,3 +243,22 @@ def rig_agent(
         on_line=lambda line: report("script", line=line),
     )
     return Agent(RigSettings(rig=name, folder=folder), services, runner, report)
+
+
+def job_cost(job_key: str, outputs: dict[str, str]) -> Cost:
+    """What a job cost: counted from its execution's history, its rig's time at the rig's price."""
+    from isthmus import documents
+    from isthmus.adapters.aws.usage import usage_of
+    from isthmus.model import layout
+    from isthmus.model.plan import Plan
+    from isthmus.planning.cost import cost_of
+
+    lease = records(outputs["Table"]).get(layout.job_pk(job_key), layout.LEASE)
+    seconds, price = 0.0, 0.0
+    if lease is not None and lease.get("outcome"):
+        seconds = float(lease["outcome"].get("seconds", 0.0))
+        key = layout.plan_key(job_key, lease["fencing"])
+        raw = blobs(outputs["Bucket"]).get(key, max_bytes=documents.MAX_DOCUMENT_BYTES)
+        price = documents.decode(Plan, raw, key).price_per_hour_usd
+    execution = outputs["TrainAndDeployMachine"].replace(":stateMachine:", ":execution:")
+    return cost_of(usage_of(f"{execution}:{job_key}", seconds, price))

@@ -45,7 +45,9 @@ class FromEnvironment:
             try:
                 values[field.name] = PARSERS[hints[field.name]](env[name])
             except ValueError as error:
-                raise EnvironmentProblem(f"the environment variable {name} is {env[name]!r}: {error}") from error
+                raise EnvironmentProblem(
+                    f"the environment variable {name} is {env[name]!r}: {error}"
+                ) from error
         return cls(**values)
 
 
@@ -92,14 +94,15 @@ class DeployCloudSettings(StateSettings):
 
 @dataclasses.dataclass(frozen=True)
 class DeployEdgeSettings(StateSettings):
-    """Of ``deploy_edge``. ``edge_target``: ARN of the thing group; ``edge_port``: the first model's."""
+    """Of ``deploy_edge``. ``edge_target``: ARN of the thing group; ``edge_port``: the first
+    model's; ``edge_root``: the nucleus's root folder on the devices."""
 
     signing_key: str
     stack: str
     edge_function: str
     edge_target: str
     edge_port: int
-    edge_store: str
+    edge_root: str
 
 
 @dataclasses.dataclass(frozen=True)

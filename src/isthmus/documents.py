@@ -26,7 +26,9 @@ def decode(kind: type[T], raw: bytes | str, what: str, *, max_bytes: int = MAX_D
         InvalidDocument: over ``max_bytes``, not JSON, or not of that schema; ``what`` names it.
     """
     if len(raw) > max_bytes:
-        raise InvalidDocument(f"{what} is {format_bytes(len(raw))}; at most {format_bytes(max_bytes)} is read")
+        raise InvalidDocument(
+            f"{what} is {format_bytes(len(raw))}; at most {format_bytes(max_bytes)} is read"
+        )
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -12,7 +12,8 @@
     │   ├── InvalidModel             a model cannot be read, or does not fit its job
     │   └── InvalidRequest           an inference request; carries its HTTP status
     │       ├── UnknownModel
-    │       └── PayloadTooLarge
+    │       ├── PayloadTooLarge
+    │       └── UnsupportedMediaType
     ├── Refused                      understood, and not allowed or not possible here
     │   ├── NoPlacement              no device may and can run the job
     │   ├── PolicyViolation          the data policy forbids a move
@@ -93,6 +94,12 @@ class PayloadTooLarge(InvalidRequest):
     """A request or response is over the transport's limit."""
 
     status = 413
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """A request's body is of a kind that is not understood."""
+
+    status = 415
 
 
 class Refused(IsthmusError):

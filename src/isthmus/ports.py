@@ -32,12 +32,15 @@ class BlobStore(Protocol):
     def info(self, key: str) -> BlobInfo | None: ...
     def get(self, key: str, *, max_bytes: int) -> bytes:
         """Raises MissingFile; LimitExceeded when larger than ``max_bytes``, before reading."""
+
     def put(self, key: str, data: bytes, *, sha256: str | None = None) -> None: ...
     def upload(self, key: str, path: Path, *, sha256: str) -> None: ...
     def download(self, key: str, path: Path) -> str:
         """Write to ``path`` (atomically) and return the SHA-256 (hex). Raises MissingFile."""
+
     def sha256(self, key: str) -> str:
         """Stream the object and return its SHA-256 (hex). Raises MissingFile."""
+
     def keys(self, prefix: str) -> Iterator[BlobInfo]: ...
 
 
@@ -49,6 +52,7 @@ class Records(Protocol):
     def put(self, item: Item) -> None: ...
     def create(self, item: Item) -> bool:
         """Write unless an item of that key exists; return whether it was written."""
+
     def update(
         self,
         pk: str,
@@ -60,6 +64,7 @@ class Records(Protocol):
     ) -> None:
         """Set ``values``. ``expect``: attributes that must equal (None: must not exist).
         ``below``: numeric attributes that must be smaller than given, or absent. Raises Conflict."""
+
     def next_number(self, pk: str, sk: str) -> int:
         """Return 1, 2, 3, …: atomic, never the same number twice."""
 
@@ -69,6 +74,7 @@ class JobQueue(Protocol):
 
     def receive(self, *, wait_seconds: int) -> tuple[Work, str] | None:
         """Return the next message and its receipt, or None after the wait."""
+
     def delete(self, receipt: str) -> None: ...
 
 
@@ -160,10 +166,13 @@ class Functions(Protocol):
     def pattern(self, function: str) -> FunctionCode: ...
     def publish_layer(self, name: str, zip_key: str, marker: str) -> str:
         """Return the ARN of the layer version that carries ``marker``; publish it if there is none."""
+
     def stage(self, function: str, pattern: FunctionCode, layers: tuple[str, ...], marker: str) -> str:
         """Make ``function`` run the pattern with ``layers`` and return the published version."""
+
     def invoke(self, function: str, qualifier: str, event: Mapping[str, Any]) -> Invocation:
         """Raises UnknownModel when there is no such function or qualifier."""
+
     def alias(self, function: str) -> Alias | None: ...
     def point(self, function: str, alias: Alias) -> None: ...
     def publish_version(self, function: str) -> str:
@@ -207,6 +216,7 @@ class EdgeFleet(Protocol):
     ) -> None: ...
     def deploy(self, target: str, components: tuple[EdgeComponent, ...], token: str) -> str:
         """Merge ``components`` into the target's latest deployment; return the deployment's id."""
+
     def status(self, target: str, deployment: str) -> list[EdgeStatus]: ...
 
 

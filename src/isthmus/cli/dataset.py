@@ -25,11 +25,15 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     _inputs(add)
     add.set_defaults(run=_push)
     write = verbs.add_parser(
-        "manifest", parents=[common], help="write what another tool, such as `aws s3 cp`, would have to upload"
+        "manifest",
+        parents=[common],
+        help="write what another tool, such as `aws s3 cp`, would have to upload",
     )
     _inputs(write)
     write.add_argument("--prefix", required=True, help="where the files will lie below datasets/NAME/")
-    write.add_argument("--out", type=Path, required=True, help="folder to write; upload it to the bucket's root")
+    write.add_argument(
+        "--out", type=Path, required=True, help="folder to write; upload it to the bucket's root"
+    )
     write.set_defaults(run=_manifest)
 
 
@@ -58,7 +62,9 @@ def _manifest(options: argparse.Namespace, output: Output) -> None:
         prepared = _prepare(options, Path(workdir), prefix=options.prefix)
         _write(prepared, options.out)
     key = manifest_job_key(prepared.manifest)
-    text = f"wrote {options.out}; upload the data, then this folder, the manifest last: {prepared.manifest_key}"
+    text = (
+        f"wrote {options.out}; upload the data, then this folder, the manifest last: {prepared.manifest_key}"
+    )
     output.result({"job_key": key, "manifest_key": prepared.manifest_key}, text)
 
 

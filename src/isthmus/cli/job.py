@@ -8,6 +8,7 @@ from typing import Any
 from isthmus import bootstrap
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
+from isthmus.model.units import format_usd
 from isthmus.workflows.follow_job import JobStatus, follow, status
 
 
@@ -19,6 +20,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     for name, run, text in (
         ("show", _show, "where a job is, and how it ended"),
         ("follow", _follow, "follow a job to its end; exit status 0 when it deployed"),
+        ("cost", _cost, "what a job cost, at list prices"),
         ("retry", _retry, "run a failed job again from the step that failed"),
         ("stop", _stop, "stop a running job"),
     ):
@@ -44,6 +46,18 @@ def _follow(options: argparse.Namespace, output: Output) -> int:
     )
     output.result(ended, describe(ended))
     return 0 if ended.state == "DEPLOYED" else 1
+
+
+def _cost(options: argparse.Namespace, output: Output) -> None:
+    stack = Stack(options.stack)
+    cost = bootstrap.job_cost(options.job_key, stack.outputs)
+    output.result(
+        cost,
+        f"job {options.job_key} cost about {format_usd(cost.total_usd)} ({cost.prices}): "
+        f"Step Functions {format_usd(cost.step_functions_usd)}, Lambda {format_usd(cost.lambda_usd)}, "
+        f"the rig {format_usd(cost.rig_usd)}; a thousand predictions {format_usd(cost.per_thousand_requests_usd)}; "
+        f"idle {format_usd(cost.idle_per_month_usd)} a month",
+    )
 
 
 def _retry(options: argparse.Namespace, output: Output) -> None:

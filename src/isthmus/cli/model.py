@@ -16,9 +16,9 @@ from isthmus.workflows.push_dataset import prepare, push
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    verbs = commands.add_parser("model", help="ship a model trained elsewhere; list what is in service").add_subparsers(
-        title="verbs", metavar="VERB", required=True
-    )
+    verbs = commands.add_parser(
+        "model", help="ship a model trained elsewhere; list what is in service"
+    ).add_subparsers(title="verbs", metavar="VERB", required=True)
     add = verbs.add_parser("import", parents=[common], help="ship an ONNX model through the same steps")
     add.add_argument("onnx", type=Path)
     add.add_argument("--name", required=True, help="the model's name")
@@ -32,10 +32,16 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 def _import(options: argparse.Namespace, output: Output) -> None:
     stack = Stack(options.stack)
     job = read_job(options.job) if options.job else {}
-    job = {**job, "model": options.name, "source": {"kind": "import", "artifact": str(options.onnx.resolve())}}
+    job = {
+        **job,
+        "model": options.name,
+        "source": {"kind": "import", "artifact": str(options.onnx.resolve())},
+    }
     with tempfile.TemporaryDirectory() as workdir:
         prepared = prepare(options.name, options.data, job, Path.cwd(), Path(workdir))
-        pushed = push(prepared, stack.blobs, lambda name, number, total: output.progress(f"  {number}/{total}  {name}"))
+        pushed = push(
+            prepared, stack.blobs, lambda name, number, total: output.progress(f"  {number}/{total}  {name}")
+        )
     output.result(pushed, f"imported {options.name}\njob {pushed.job_key}")
 
 
@@ -43,5 +49,9 @@ def _list(options: argparse.Namespace, output: Output) -> None:
     rows = Stack(options.stack).records.query(layout.CHAMPIONS)
     shown = [{name: row[name] for name in ("model", "release", "version", "bundle", "since")} for row in rows]
     brief = [{**row, "bundle": str(row["bundle"])[:12]} for row in shown]
-    text = table(brief, ("model", "release", "version", "bundle", "since")) if shown else "no model is in service yet"
+    text = (
+        table(brief, ("model", "release", "version", "bundle", "since"))
+        if shown
+        else "no model is in service yet"
+    )
     output.result(shown, text)

@@ -35,6 +35,12 @@ class Output:
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
     """Return rows as aligned text with a heading; an absent value is a dash."""
     cells = [[str(row.get(name, "-")) for name in columns] for row in rows]
-    widths = [max(len(name), *(len(line[i]) for line in cells)) if cells else len(name) for i, name in enumerate(columns)]
+    widths = [
+        max(len(name), *(len(line[i]) for line in cells)) if cells else len(name)
+        for i, name in enumerate(columns)
+    ]
     lines = [[name.upper() for name in columns], *cells]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -22,7 +22,9 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     put = verbs.add_parser("set", parents=[common], help="write a dataset's policy")
     put.add_argument("dataset")
-    put.add_argument("--zones", required=True, help="comma-separated patterns, for example onprem-*,aws:eu-west-1")
+    put.add_argument(
+        "--zones", required=True, help="comma-separated patterns, for example onprem-*,aws:eu-west-1"
+    )
     put.set_defaults(run=_set)
     show = verbs.add_parser("show", parents=[common], help="show a dataset's policy")
     show.add_argument("dataset")
@@ -32,7 +34,11 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 def _set(options: argparse.Namespace, output: Output) -> None:
     zones = [zone.strip() for zone in options.zones.split(",") if zone.strip()]
     policy = documents.convert(DataPolicy, {"zones": zones}, "the policy")
-    item = {"pk": layout.dataset_pk(options.dataset), "sk": layout.POLICY, "policy": msgspec.to_builtins(policy)}
+    item = {
+        "pk": layout.dataset_pk(options.dataset),
+        "sk": layout.POLICY,
+        "policy": msgspec.to_builtins(policy),
+    }
     Stack(options.stack).records.put(item)
     output.result(policy, f"raw data of {options.dataset} may lie in {', '.join(zones) or 'no zone'}")
 

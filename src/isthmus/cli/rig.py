@@ -21,8 +21,12 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     join = verbs.add_parser("join", parents=[common], help="describe this machine and register it as a rig")
     _named(join)
-    join.add_argument("--zone", required=True, help="where data on this machine lies, for example onprem-milan")
-    join.add_argument("--price-per-hour", type=float, default=0.0, metavar="USD", help="what an hour costs you")
+    join.add_argument(
+        "--zone", required=True, help="where data on this machine lies, for example onprem-milan"
+    )
+    join.add_argument(
+        "--price-per-hour", type=float, default=0.0, metavar="USD", help="what an hour costs you"
+    )
     join.set_defaults(run=_join)
     run = verbs.add_parser("run", parents=[common], help="take work until told to stop (SIGTERM drains)")
     _named(run)

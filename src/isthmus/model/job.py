@@ -16,7 +16,7 @@ Seconds = Annotated[int, msgspec.Meta(ge=1)]
 class Framework(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A training framework and its exact version, for example ``mxnet`` ``1.9.1``."""
 
-    name: Literal["mxnet", "torch"]
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9]{0,19}$")]
     version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+){1,3}$")]
 
 
@@ -77,9 +77,12 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the user would like the job to run; a wish never overrides the data policy."""
+    """Where the user would like the job to run; a wish never overrides the data policy.
 
-    on: Literal["rig", "sagemaker"] | None = None
+    Not called ``on``, which YAML 1.1 reads as true.
+    """
+
+    run_on: Literal["rig", "sagemaker"] | None = None
     max_cost_usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 

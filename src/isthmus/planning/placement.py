@@ -81,9 +81,9 @@ def _policy(device: DeviceDescriptor, policy: DataPolicy) -> str | None:
 
 
 def _wish(job: Job, device: DeviceDescriptor) -> str | None:
-    if job.wishes.on in (None, device.kind):
+    if job.wishes.run_on in (None, device.kind):
         return None
-    return f"the job wishes to run on a {job.wishes.on}; this is a {device.kind}"
+    return f"the job wishes to run on a {job.wishes.run_on}; this is a {device.kind}"
 
 
 def _framework(training: Training, device: DeviceDescriptor) -> str | None:

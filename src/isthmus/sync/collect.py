@@ -39,7 +39,9 @@ def collect(folder: Path, *, prefix: str | None = None) -> tuple[DatasetFile, ..
     for path in visible_files(folder):
         name = path.relative_to(folder).as_posix()
         key = f"{prefix.strip('/')}/{name}" if prefix else None
-        files.append(DatasetFile(path=name, sha256=file_sha256(path), size_bytes=path.stat().st_size, key=key))
+        files.append(
+            DatasetFile(path=name, sha256=file_sha256(path), size_bytes=path.stat().st_size, key=key)
+        )
     if not files:
         raise InvalidInput(f"{folder} holds no files")
     return tuple(files)

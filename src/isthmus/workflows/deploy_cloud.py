@@ -31,10 +31,19 @@ def act(
     function, version, previous = (event.get(name, "") for name in ("function", "version", "previous"))
     match event["action"]:
         case "stage":
-            return msgspec.to_builtins(stage_model(model, bundle, settings, functions=functions, signer=signer))
+            return msgspec.to_builtins(
+                stage_model(model, bundle, settings, functions=functions, signer=signer)
+            )
         case "prove":
             difference = prove_model(
-                function, version, model, bundle, blobs=blobs, functions=functions, signer=signer, workdir=workdir
+                function,
+                version,
+                model,
+                bundle,
+                blobs=blobs,
+                functions=functions,
+                signer=signer,
+                workdir=workdir,
             )
             return {"largest_difference": difference}
         case "shift":

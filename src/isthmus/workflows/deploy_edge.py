@@ -15,6 +15,7 @@ from isthmus.ports import EdgeComponent, EdgeFleet, EdgeStatus, Functions, Recor
 DONE = frozenset({"SUCCEEDED", "COMPLETED"})
 FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED"})
 
+
 class EdgeDeployment(msgspec.Struct, frozen=True):
     """The deployment's id, and what it installs."""
 
@@ -42,17 +43,23 @@ def deploy_edge(
     signer: Signer,
 ) -> EdgeDeployment:
     """Create both components of the release and deploy them to the stack's thing group."""
-    stack, store = settings.stack, settings.edge_store
+    stack = settings.stack
     version_arn = functions.publish_version(settings.edge_function)
     lambda_version = version_arn.rsplit(":", 1)[1]
     bundle_component = EdgeComponent(layout.component_name(stack, model, "model"), f"{release}.0.0")
     lambda_component = EdgeComponent(
         layout.component_name(stack, model, "infer"), f"{release}.{lambda_version}.0"
     )
-    fleet.publish_recipe(model_recipe(bundle_component, model, bundle, settings.bucket, store))
+    fleet.publish_recipe(model_recipe(bundle_component, model, bundle, settings.bucket))
+    root, name, number = settings.edge_root, bundle_component.name, bundle_component.version
     environment = {
         "ISTHMUS_EDGE_PORT": str(_port(model, settings.edge_port, records)),
-        "ISTHMUS_MODEL_ARTIFACT": f"{store}/{model}/{release}/bundle.zip",
+        # A Lambda component's environment knows no recipe variables: the paths are the nucleus's own
+        # layout below its root folder.
+        "ISTHMUS_MODEL_ARTIFACT": f"{root}/packages/artifacts/{name}/{number}/bundle.zip",
+        # A model that does not prove itself ends the process, so that Greengrass sees BROKEN and rolls back.
+        "ISTHMUS_EDGE_ON_REFUSAL": "fail",
+        "ISTHMUS_EDGE_STORE": f"{root}/work/{name}/store",
         "ISTHMUS_PUBLIC_KEY": base64.b64encode(signer.public_key()).decode(),
     }
     fleet.import_function(
@@ -78,29 +85,25 @@ def check_edge(deployment: str, target: str, *, fleet: EdgeFleet) -> EdgeProgres
     return EdgeProgress(not pending, succeeded, pending)
 
 
-def model_recipe(component: EdgeComponent, model: str, bundle: str, bucket: str, store: str) -> dict[str, Any]:
+def model_recipe(component: EdgeComponent, model: str, bundle: str, bucket: str) -> dict[str, Any]:
     """Return the recipe of a model component; it suits the classic nucleus and nucleus lite.
 
     The artifact is not unpacked by Greengrass, which checks digests but no signature: the edge
-    Lambda verifies the bundle's signature first and unpacks it itself.
+    Lambda verifies the bundle's signature first and unpacks it itself, into the store that the
+    install script makes.
     """
-    release = component.version.split(".", 1)[0]
-    folder = f"{{configuration:/store}}/{model}/{release}"
-    # Copied under a temporary name and renamed: a reader sees no half of it.
-    copy = f"mkdir -p {folder} && cp {{artifacts:path}}/bundle.zip {folder}/.new && mv {folder}/.new {folder}/bundle.zip"
     uri = f"s3://{bucket}/{layout.bundle_folder(model, bundle)}bundle.zip"
     return {
         "RecipeFormatVersion": "2020-01-25",
         "ComponentName": component.name,
         "ComponentVersion": component.version,
-        "ComponentDescription": f"The model {model}, release {release}, bundle {bundle}",
+        "ComponentDescription": f"The model {model}, bundle {bundle}",
         "ComponentPublisher": "isthmus",
-        "ComponentConfiguration": {"DefaultConfiguration": {"store": store}},
         "Manifests": [
             {
                 "Platform": {"os": "linux", "runtime": "*"},
-                "Lifecycle": {"install": copy},
-                "Artifacts": [{"Uri": uri, "Unarchive": "NONE", "Permission": {"Read": "ALL"}}],
+                "Lifecycle": {"install": "mkdir -p {work:path}/store"},
+                "Artifacts": [{"Uri": uri, "Unarchive": "NONE", "Permission": {"Read": "OWNER"}}],
             }
         ],
     }

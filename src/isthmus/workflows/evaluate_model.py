@@ -59,14 +59,21 @@ def gate(evaluation: Evaluation, candidate: float, champion: float | None) -> Ve
         reason = f"{evaluation.metric} {candidate:.4f} is below the minimum {evaluation.minimum:.4f}"
         return Verdict(False, reason, candidate, champion)
     if champion is None:
-        return Verdict(True, f"{evaluation.metric} {candidate:.4f}; no model is in service yet", candidate, None)
+        return Verdict(
+            True, f"{evaluation.metric} {candidate:.4f}; no model is in service yet", candidate, None
+        )
     if candidate < champion - evaluation.tolerance:
         reason = (
             f"{evaluation.metric} {candidate:.4f} is worse than the champion's {champion:.4f} "
             f"by more than {evaluation.tolerance:.4f}"
         )
         return Verdict(False, reason, candidate, champion)
-    return Verdict(True, f"{evaluation.metric} {candidate:.4f} against the champion's {champion:.4f}", candidate, champion)
+    return Verdict(
+        True,
+        f"{evaluation.metric} {candidate:.4f} against the champion's {champion:.4f}",
+        candidate,
+        champion,
+    )
 
 
 def fetch_candidate(job: Job, job_key: str, fencing: int, blobs: BlobStore, workdir: Path) -> Path:

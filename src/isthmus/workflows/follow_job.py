@@ -19,6 +19,7 @@ class Pipeline(Protocol):
     def state(self, job_key: str) -> tuple[str, list[tuple[str, float]]]:
         """Return the execution's status (empty: none yet) and its steps so far, each with the
         seconds since the start at which it was entered."""
+
     def redrive(self, job_key: str) -> None: ...
     def stop(self, job_key: str) -> None: ...
 
@@ -45,7 +46,9 @@ def status(job_key: str, pipeline: Pipeline, records: Records) -> JobStatus:
     item = records.get(layout.job_pk(job_key), layout.STATE) or {}
     evaluation = item.get("evaluation", {})
     ended = execution not in ("", "RUNNING")
-    state = {"": "WAITING", "RUNNING": "RUNNING", "ABORTED": "ABORTED"}.get(execution, item.get("state", execution))
+    state = {"": "WAITING", "RUNNING": "RUNNING", "ABORTED": "ABORTED"}.get(
+        execution, item.get("state", execution)
+    )
     return JobStatus(
         job_key=job_key,
         state=str(state),

@@ -136,7 +136,9 @@ def _raw_spec(job: Job, inputs: tuple[TensorSpec, ...]) -> TensorSpec | None:
     if job.raw_shape is None:
         return None
     if len(inputs) != 1:
-        raise InvalidModel(f"the job has a raw_shape, which needs a model with one input; this one has {len(inputs)}")
+        raise InvalidModel(
+            f"the job has a raw_shape, which needs a model with one input; this one has {len(inputs)}"
+        )
     datatype = RAW_DATATYPES[job.raw_dtype]
     return msgspec.convert({"name": "raw", "datatype": datatype, "shape": (-1, *job.raw_shape)}, TensorSpec)
 
@@ -150,10 +152,14 @@ def _goldens(
     if len(inputs) != 1:
         return ()
     random = np.random.default_rng(int(job_key[:15], 16))
+    dtype: str
     if job.raw_shape is not None:
         shape, dtype = (GOLDEN_SAMPLES, *job.raw_shape), job.raw_dtype
     else:
-        shape = tuple(GOLDEN_SAMPLES if size < 0 and axis == 0 else max(size, 1) for axis, size in enumerate(inputs[0].shape))
+        shape = tuple(
+            GOLDEN_SAMPLES if size < 0 and axis == 0 else max(size, 1)
+            for axis, size in enumerate(inputs[0].shape)
+        )
         dtype = _numpy_dtype(inputs[0])
     whole = np.issubdtype(np.dtype(dtype), np.integer)
     sample = random.integers(0, 16, shape).astype(dtype) if whole else random.random(shape).astype(dtype)

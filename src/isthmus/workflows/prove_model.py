@@ -38,7 +38,9 @@ def prove_model(
     opened = open_bundle(unpack_bundle(archive, workdir / "bundle"), signer.public_key())
     ready = call(function, version, functions, probe_event(model))
     if ready.status != 200:
-        raise ProofFailed(f"{function} version {version} is not ready: {ready.body[:500].decode(errors='replace')}")
+        raise ProofFailed(
+            f"{function} version {version} is not ready: {ready.body[:500].decode(errors='replace')}"
+        )
     largest = 0.0
     for golden, request, expected in golden_requests(opened):
         answer = call(function, version, functions, proxy_event(request))

@@ -42,7 +42,13 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 def prepare(
-    dataset: str, folder: Path | None, job: dict[str, Any], base: Path, workdir: Path, *, prefix: str | None = None
+    dataset: str,
+    folder: Path | None,
+    job: dict[str, Any],
+    base: Path,
+    workdir: Path,
+    *,
+    prefix: str | None = None,
 ) -> Prepared:
     """Hash everything and make the manifest; nothing is uploaded.
 

@@ -10,7 +10,10 @@ from isthmus.model import layout
 from isthmus.ports import Events, Records
 
 EXPLANATIONS = {
-    ("WaitForRig", "States.Timeout"): "no rig took the job before its queue deadline; is the rig's agent running?",
+    (
+        "WaitForRig",
+        "States.Timeout",
+    ): "no rig took the job before its queue deadline; is the rig's agent running?",
     ("TrainOnRig", "States.Timeout"): "the training did not end within its deadline",
     ("TrainOnRig", "States.HeartbeatTimeout"): "the rig fell silent during the training, in every attempt",
 }
@@ -36,7 +39,9 @@ def record_outcome(
     ended = {"state": state, "error": error, "cause": cause, "ended_at": now}
     records.update(layout.job_pk(job_key), layout.STATE, ended)
     item = records.get(layout.job_pk(job_key), layout.STATE) or {}
-    facts = {name: item[name] for name in ("model", "dataset", "evaluation", "release") if name in item}
+    facts: dict[str, Any] = {
+        name: item[name] for name in ("model", "dataset", "evaluation", "release") if name in item
+    }
     events.publish(f"isthmus job {state.lower()}", {"job_key": job_key, **ended, **facts})
     return Outcome(state, error, cause)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from isthmus import documents
 from isthmus.model import layout
 from isthmus.ports import Executions, Records
 
 
-def refresh_models(code_version: str, *, records: Records, executions: Executions, machine: str) -> list[str]:
+def refresh_models(
+    serving: Mapping[str, Any], *, records: Records, executions: Executions, machine: str
+) -> list[str]:
     """Start a roll-out of the current serving code for each champion; return the models' names.
 
-    ``code_version`` names what changed, so that a deploy that changed nothing starts nothing twice.
+    ``serving`` is what a model's function now runs: its code's version, layers and memory. It names
+    the roll-out, so that an event that is delivered twice starts one.
     """
-    refreshed = []
+    refreshed, code_version = [], documents.digest(dict(serving))[:16]
     for champion in records.query(layout.CHAMPIONS):
         payload = {name: champion[name] for name in ("model", "bundle", "release", "job_key")}
         name = f"{champion['model']}-{champion['release']}-code-{code_version}"[:80]

@@ -66,7 +66,9 @@ def _read_manifest(manifest_key: str, job_key: str, blobs: BlobStore) -> Manifes
             f"{manifest_key} is the manifest of {manifest.dataset}; it must lie below {folder}manifests/"
         )
     if manifest_job_key(manifest) != job_key:
-        raise InvalidManifest(f"{manifest_key} was overwritten after it was uploaded; upload it under a new name")
+        raise InvalidManifest(
+            f"{manifest_key} was overwritten after it was uploaded; upload it under a new name"
+        )
     if len(manifest.files) > MAX_FILES:
         raise InvalidManifest(
             f"{manifest_key} names {len(manifest.files)} files; at most {MAX_FILES} are taken: pack them into archives"
@@ -110,7 +112,13 @@ def _check_blob(what: str, key: str, sha256: str, size_bytes: int, blobs: BlobSt
 def _check_job(job: Job, manifest: Manifest, blobs: BlobStore) -> None:
     source = job.source
     blob: BlobRef = source.code if isinstance(source, Training) else source.artifact
-    _check_blob("the job's code" if isinstance(source, Training) else "the model", blob.key, blob.sha256, blob.size_bytes, blobs)
+    _check_blob(
+        "the job's code" if isinstance(source, Training) else "the model",
+        blob.key,
+        blob.sha256,
+        blob.size_bytes,
+        blobs,
+    )
     if isinstance(source, Training):
         if not manifest.files:
             raise InvalidJob(f"the job trains {job.model}, but its manifest names no files")
@@ -120,7 +128,9 @@ def _check_job(job: Job, manifest: Manifest, blobs: BlobStore) -> None:
                 f"deadline_seconds ({source.deadline_seconds})"
             )
         if job.evaluation is None:
-            raise InvalidJob(f"the job trains {job.model} and must say how it is judged: give it an `evaluation`")
+            raise InvalidJob(
+                f"the job trains {job.model} and must say how it is judged: give it an `evaluation`"
+            )
     if job.evaluation is not None:
         paths = {file.path for file in manifest.files}
         for held_out in (job.evaluation.inputs, job.evaluation.labels):
@@ -131,7 +141,12 @@ def _check_job(job: Job, manifest: Manifest, blobs: BlobStore) -> None:
 def _record(
     manifest: Manifest, job: Job, job_key: str, manifest_key: str, size: int, records: Records, now: str
 ) -> None:
-    version = {"manifest_key": manifest_key, "files": len(manifest.files), "size_bytes": size, "registered_at": now}
+    version = {
+        "manifest_key": manifest_key,
+        "files": len(manifest.files),
+        "size_bytes": size,
+        "registered_at": now,
+    }
     sk = f"VERSION#{version_digest(manifest)}"
     records.create({"pk": layout.dataset_pk(manifest.dataset), "sk": sk, **version})
     started = {"state": "REGISTERED", "model": job.model, "dataset": manifest.dataset, "started_at": now}

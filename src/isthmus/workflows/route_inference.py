@@ -16,17 +16,22 @@ from isthmus.ports import Functions, Records
 LIVE = "live"
 _MODEL = re.compile(r"^/v2/models/(?P<model>[^/]+)(/|$)")
 
-def route_inference(event: Mapping[str, Any], *, stack: str, functions: Functions, records: Records) -> dict[str, Any]:
+
+def route_inference(
+    event: Mapping[str, Any], *, stack: str, functions: Functions, records: Records
+) -> dict[str, Any]:
     """Answer an API Gateway proxy event with a proxy response (Open Inference Protocol v2)."""
     try:
         return _route(event, stack, functions, records)
     except InvalidRequest as error:
         return respond(error.status, {"error": str(error)})
 
+
 def respond(status: int, body: object) -> dict[str, Any]:
     """Return a JSON response in API Gateway's proxy form."""
     headers = {"Content-Type": "application/json"}
     return {"statusCode": status, "headers": headers, "body": msgspec.json.encode(body).decode()}
+
 
 def _route(event: Mapping[str, Any], stack: str, functions: Functions, records: Records) -> dict[str, Any]:
     path, method = str(event.get("path", "")).rstrip("/"), str(event.get("httpMethod", ""))
@@ -44,6 +49,7 @@ def _route(event: Mapping[str, Any], stack: str, functions: Functions, records: 
         ready = bool(records.query(layout.CHAMPIONS))
         return respond(200 if ready else 503, {"ready": ready})
     raise UnknownModel(f"there is nothing at {path or '/'}; models are below /v2/models/")
+
 
 def _forward(model: str, event: Mapping[str, Any], stack: str, functions: Functions) -> dict[str, Any]:
     try:

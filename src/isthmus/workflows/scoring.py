@@ -42,7 +42,9 @@ def accuracy(engine: Engine, input_name: str, inputs: Any, labels: Any, steps: S
         batch = preprocess(inputs[start : start + BATCH], steps)
         scores = next(iter(engine.run({input_name: batch}).values()))
         if scores.ndim != 2:
-            raise InvalidModel(f"accuracy needs an output of [N, classes]; the model gives {list(scores.shape)}")
+            raise InvalidModel(
+                f"accuracy needs an output of [N, classes]; the model gives {list(scores.shape)}"
+            )
         right += int((scores.argmax(axis=1) == labels[start : start + BATCH]).sum())
     return right / len(inputs)
 

@@ -58,6 +58,8 @@ def _answer(token: str, fencing: int, outcome: Outcome, tasks: Tasks) -> None:
     if outcome.state is AttemptState.SUCCEEDED:
         tasks.succeed(token, {"output": outcome.output, "fencing": fencing, "seconds": outcome.seconds})
         return
-    kind = {AttemptState.FAILED: TrainingFailed, AttemptState.LOST: AttemptLost}.get(outcome.state, TrainingFailed)
+    kind = {AttemptState.FAILED: TrainingFailed, AttemptState.LOST: AttemptLost}.get(
+        outcome.state, TrainingFailed
+    )
     cause = {"state": outcome.state.value, "exit_code": outcome.exit_code, "cause": outcome.cause}
     tasks.fail(token, kind.__name__, json.dumps(cause))

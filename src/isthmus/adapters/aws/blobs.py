@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of
+from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.errors import DigestMismatch, LimitExceeded, MissingFile
 from isthmus.model.units import MIB, format_bytes
@@ -41,6 +41,7 @@ class S3BlobStore:
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
 
+    @passing_trouble("S3")
     def info(self, key: str) -> BlobInfo | None:
         try:
             answer = client("s3").head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
@@ -50,24 +51,30 @@ class S3BlobStore:
             raise
         return BlobInfo(key, int(answer["ContentLength"]), _checksum(answer))
 
+    @passing_trouble("S3")
     def get(self, key: str, *, max_bytes: int) -> bytes:
         answer = self._open(key)
         size = int(answer["ContentLength"])
         with contextlib.closing(answer["Body"]) as body:
             if size > max_bytes:
-                raise LimitExceeded(f"{key} is {format_bytes(size)}; at most {format_bytes(max_bytes)} is read")
+                raise LimitExceeded(
+                    f"{key} is {format_bytes(size)}; at most {format_bytes(max_bytes)} is read"
+                )
             return bytes(body.read())
 
+    @passing_trouble("S3")
     def put(self, key: str, data: bytes, *, sha256: str | None = None) -> None:
         digest = hashlib.sha256(data).hexdigest()
         if sha256 is not None and digest != sha256:
             raise DigestMismatch(f"{key}: the bytes have the SHA-256 {digest}, not {sha256}")
         client("s3").put_object(Bucket=self.bucket, Key=key, Body=data, ChecksumSHA256=_base64(digest))
 
+    @passing_trouble("S3")
     def upload(self, key: str, path: Path, *, sha256: str) -> None:
         with path.open("rb") as stream:
             client("s3").put_object(Bucket=self.bucket, Key=key, Body=stream, ChecksumSHA256=_base64(sha256))
 
+    @passing_trouble("S3")
     def download(self, key: str, path: Path) -> str:
         answer, digest = self._open(key), hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +89,7 @@ class S3BlobStore:
             temporary.unlink(missing_ok=True)
         return digest.hexdigest()
 
+    @passing_trouble("S3")
     def sha256(self, key: str) -> str:
         answer, digest = self._open(key), hashlib.sha256()
         with contextlib.closing(answer["Body"]) as body:

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from isthmus import documents
-from isthmus.adapters.aws.errors import CONFLICT_CODES, code_of, message_of
+from isthmus.adapters.aws.errors import CONFLICT_CODES, code_of, message_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.errors import Conflict, Unavailable
 from isthmus.model.messages import Work
@@ -24,18 +24,17 @@ class SqsJobQueue:
     def __init__(self, url: str) -> None:
         self._url = url
 
+    @passing_trouble("SQS")
     def receive(self, *, wait_seconds: int) -> tuple[Work, str] | None:
-        try:
-            answer = client("sqs").receive_message(
-                QueueUrl=self._url, MaxNumberOfMessages=1, WaitTimeSeconds=min(wait_seconds, 20)
-            )
-        except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"the queue did not answer: {error}") from error
+        answer = client("sqs").receive_message(
+            QueueUrl=self._url, MaxNumberOfMessages=1, WaitTimeSeconds=min(wait_seconds, 20)
+        )
         for message in answer.get("Messages", []):
             work = documents.decode(Work, message["Body"], "a message of the rig's queue")
             return work, str(message["ReceiptHandle"])
         return None
 
+    @passing_trouble("SQS")
     def delete(self, receipt: str) -> None:
         client("sqs").delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
 

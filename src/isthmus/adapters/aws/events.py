@@ -20,7 +20,12 @@ class EventBridgeEvents:
         self._bus = bus
 
     def publish(self, kind: str, detail: Mapping[str, Any]) -> None:
-        entry = {"EventBusName": self._bus, "Source": "isthmus", "DetailType": kind, "Detail": json.dumps(detail)}
+        entry = {
+            "EventBusName": self._bus,
+            "Source": "isthmus",
+            "DetailType": kind,
+            "Detail": json.dumps(detail),
+        }
         answer = client("events").put_events(Entries=[entry])
         if answer.get("FailedEntryCount"):
             raise Unavailable(f"the event bus refused {kind}: {answer['Entries'][0].get('ErrorMessage')}")

@@ -33,7 +33,9 @@ class GreengrassFleet:
     def publish_recipe(self, recipe: Mapping[str, Any]) -> None:
         raw = json.dumps(recipe, separators=(",", ":")).encode()
         if len(raw) > MAX_RECIPE_BYTES:
-            raise LimitExceeded(f"the recipe has {len(raw)} bytes; Greengrass takes at most {MAX_RECIPE_BYTES}")
+            raise LimitExceeded(
+                f"the recipe has {len(raw)} bytes; Greengrass takes at most {MAX_RECIPE_BYTES}"
+            )
         with _once():
             client("greengrassv2").create_component_version(inlineRecipe=raw)
 

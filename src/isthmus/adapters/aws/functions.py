@@ -15,7 +15,16 @@ from isthmus.ports import Alias, FunctionCode, Invocation
 
 LIVE = "live"
 MAX_NAME_CHARACTERS = 64
-COPIED = ("Runtime", "Handler", "Role", "MemorySize", "Timeout", "Architectures", "KMSKeyArn", "TracingConfig")
+COPIED = (
+    "Runtime",
+    "Handler",
+    "Role",
+    "MemorySize",
+    "Timeout",
+    "Architectures",
+    "KMSKeyArn",
+    "TracingConfig",
+)
 
 
 class LambdaFunctions:
@@ -112,7 +121,9 @@ class LambdaFunctions:
 
     def _versions(self, function: str) -> Iterator[dict[str, Any]]:
         try:
-            for page in client("lambda").get_paginator("list_versions_by_function").paginate(FunctionName=function):
+            for page in (
+                client("lambda").get_paginator("list_versions_by_function").paginate(FunctionName=function)
+            ):
                 yield from page["Versions"]
         except ClientError as error:
             if code_of(error) != "ResourceNotFoundException":

@@ -44,6 +44,8 @@ class StepFunctionsPipeline:
     def stop(self, job_key: str) -> None:
         """Stop the execution. Raises Refused with Step Functions' own reason."""
         try:
-            client("stepfunctions").stop_execution(executionArn=f"{self._execution}:{job_key}", cause="stopped by isthmus")
+            client("stepfunctions").stop_execution(
+                executionArn=f"{self._execution}:{job_key}", cause="stopped by isthmus"
+            )
         except ClientError as error:
             raise Refused(f"job {job_key} cannot be stopped: {message_of(error)}") from error

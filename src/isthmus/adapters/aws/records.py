@@ -9,7 +9,7 @@ from typing import Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of
+from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.errors import Conflict
 from isthmus.ports import Item
@@ -54,27 +54,35 @@ class DynamoRecords:
     def __init__(self, table: str) -> None:
         self._table = table
 
+    @passing_trouble("DynamoDB")
     def get(self, pk: str, sk: str) -> Item | None:
         answer = client("dynamodb").get_item(
             TableName=self._table, Key=_item({"pk": pk, "sk": sk}), ConsistentRead=True
         )
         return _plain(answer["Item"]) if "Item" in answer else None
 
+    @passing_trouble("DynamoDB")
     def query(self, pk: str, *, prefix: str = "") -> list[Item]:
         condition, values = "pk = :pk", {":pk": pk}
         if prefix:
             condition, values = "pk = :pk AND begins_with(sk, :sk)", {":pk": pk, ":sk": prefix}
-        pages = client("dynamodb").get_paginator("query").paginate(
-            TableName=self._table,
-            KeyConditionExpression=condition,
-            ExpressionAttributeValues=_item(values),
-            ConsistentRead=True,
+        pages = (
+            client("dynamodb")
+            .get_paginator("query")
+            .paginate(
+                TableName=self._table,
+                KeyConditionExpression=condition,
+                ExpressionAttributeValues=_item(values),
+                ConsistentRead=True,
+            )
         )
         return [_plain(item) for page in pages for item in page["Items"]]
 
+    @passing_trouble("DynamoDB")
     def put(self, item: Item) -> None:
         client("dynamodb").put_item(TableName=self._table, Item=_item(item))
 
+    @passing_trouble("DynamoDB")
     def create(self, item: Item) -> bool:
         try:
             client("dynamodb").put_item(
@@ -86,6 +94,7 @@ class DynamoRecords:
             raise
         return True
 
+    @passing_trouble("DynamoDB")
     def update(
         self,
         pk: str,
@@ -122,6 +131,7 @@ class DynamoRecords:
                 raise Conflict(f"{pk}/{sk} was changed by somebody else") from error
             raise
 
+    @passing_trouble("DynamoDB")
     def next_number(self, pk: str, sk: str) -> int:
         answer = client("dynamodb").update_item(
             TableName=self._table,

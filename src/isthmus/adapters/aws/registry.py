@@ -16,8 +16,10 @@ class SageMakerRegistry:
 
     def register(self, model: str, release: int, source: str, metadata: Mapping[str, str]) -> str:
         description = f"{model} release {release}"
-        for page in client("sagemaker").get_paginator("list_model_packages").paginate(
-            ModelPackageGroupName=self._group
+        for page in (
+            client("sagemaker")
+            .get_paginator("list_model_packages")
+            .paginate(ModelPackageGroupName=self._group)
         ):
             for package in page["ModelPackageSummaryList"]:
                 if package.get("ModelPackageDescription") == description:

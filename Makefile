@@ -1,0 +1,81 @@
+# Two commands do everything on a machine with Python 3.13 and make: `make demo` and `make test`.
+# Everything that they install or write stays in this folder: .tools, .venv, localcloud/.venv, .isthmus.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+export UV_CACHE_DIR ?= $(CURDIR)/.tools/cache
+export UV_PYTHON_DOWNLOADS ?= automatic
+export SAM_CLI_TELEMETRY := 0
+export __SAM_CLI_APP_DIR := $(CURDIR)/.isthmus/sam
+export ISTHMUS_UV := $(CURDIR)/.tools/bin/uv
+UV := $(ISTHMUS_UV)
+BIN := .venv/bin
+
+.PHONY: help
+help: ## say what there is
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: setup ## the whole system on this machine: upload, train, deploy, predict; then remove it
+	@$(BIN)/python -m demo $(DEMO)
+
+.PHONY: test
+test: setup ## every test; the fast ones first
+	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q
+	@$(UV) run --frozen --project localcloud pytest localcloud/tests -q
+	@$(BIN)/python -m pytest tests -m "e2e or slow" -q
+
+.PHONY: fast
+fast: setup ## the tests that need no deployed stack
+	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q
+
+.PHONY: e2e
+e2e: setup ## the end-to-end test; on a real account when AWS credentials are set and AWS_ENDPOINT_URL is not
+	@$(BIN)/python -m pytest tests -m e2e -q
+
+.PHONY: check
+check: setup ## formatting, lint, types, import rules, templates and state machines
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/cfn-lint template.yaml
+	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-west-1} $(BIN)/sam validate --lint --template template.yaml
+	@cd localcloud && ../$(BIN)/ruff check . && $(UV) run --frozen mypy
+
+.PHONY: bench
+bench: setup ## measure; one with NAME=demo_time
+	@$(BIN)/python -m benchmarks $(NAME)
+
+.PHONY: clean
+clean: ## remove everything that was installed, built or run here
+	@if [ -x $(BIN)/isthmus ] && [ -d localcloud/.venv ]; then \
+		for state in .isthmus/*/cloud .isthmus/local; do \
+			[ ! -d "$$state" ] || $(BIN)/isthmus local down --state "$$state"; done; fi
+	rm -rf .venv .tools .isthmus .aws-sam localcloud/.venv build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: setup localcloud
+setup: .venv/.ready localcloud/.venv/.ready ## install what the other targets need
+localcloud: localcloud/.venv/.ready ## install the local cloud
+
+.tools/bin/uv:
+	@command -v $(PYTHON) >/dev/null || { echo "Python is needed: install Python 3.13, or set PYTHON"; exit 1; }
+	@echo "installing uv $(UV_VERSION) into .tools"
+	@$(PYTHON) -m venv .tools
+	@.tools/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.ready: pyproject.toml uv.lock .python-version | .tools/bin/uv
+	@echo "installing the development environment"
+	@$(UV) sync --frozen --quiet
+	@touch $@
+
+localcloud/.venv/.ready: localcloud/pyproject.toml localcloud/uv.lock | .tools/bin/uv
+	@echo "installing the local cloud"
+	@$(UV) sync --frozen --quiet --project localcloud
+	@touch $@

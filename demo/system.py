@@ -1,0 +1,224 @@
+"""A system to work with: a local cloud, a deployed stack, a rig's agent and a core device.
+
+Nothing here is special to the product: it calls the commands that a user would type, and only the
+environment says that AWS is a process on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RIG, CORE = "demo-rig", "demo-core"
+ROLLOUT_STEP_SECONDS = 1
+Say = Callable[[str], None]
+
+
+class CommandFailed(Exception):
+    """A command ended with an error; the message holds what it printed last."""
+
+
+def run(
+    command: Sequence[str | Path], env: Mapping[str, str], *, cwd: Path = ROOT, log: Path | None = None
+) -> str:
+    """Run a command and return what it printed on stdout.
+
+    Raises:
+        CommandFailed: its exit status was not 0.
+    """
+    done = subprocess.run(
+        [str(part) for part in command], env=dict(env), cwd=cwd, capture_output=True, text=True, check=False
+    )
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(done.stdout + done.stderr)
+    if done.returncode != 0:
+        name = " ".join(str(part) for part in command[:4])
+        tail = (done.stderr or done.stdout)[-3000:]
+        raise CommandFailed(f"{name} … ended with {done.returncode}:\n{tail}")
+    return done.stdout
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class System:
+    """Everything in ``folder``; ``close`` ends what was started."""
+
+    folder: Path
+    say: Say
+    stack: str = "isthmus"
+    env: dict[str, str] = field(default_factory=dict)
+    endpoint_url: str = ""
+    edge_port: int = 0
+    _agent: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.folder = self.folder.absolute()
+        self.cloud = self.folder / "cloud"
+        self.bin = Path(sys.executable).parent
+        kept = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "UV_CACHE_DIR") if name in os.environ
+        }
+        self.env = {
+            **kept,
+            "ISTHMUS_UV": os.environ.get("ISTHMUS_UV", str(ROOT / ".tools/bin/uv")),
+            "ISTHMUS_STACK": self.stack,
+            "ISTHMUS_LOCALCLOUD": str(ROOT / "localcloud"),
+            "SAM_CLI_TELEMETRY": "0",
+            "__SAM_CLI_APP_DIR": str(self.folder / "sam"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            # The local cloud takes any credentials; a user's own are never sent there.
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_CONFIG_FILE": str(self.folder / "no-config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "no-credentials"),
+        }
+
+    # ------------------------------------------------------------------ the cloud and the stack
+
+    def up(self) -> None:
+        """Start the local cloud on a free port."""
+        output = self.isthmus("local", "up", "--state", self.cloud, "--port", "0", "--json")
+        answer = json.loads(output)
+        self.endpoint_url = answer["endpoint_url"]
+        self.env |= {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_DEFAULT_REGION": answer["region"]}
+
+    def build(self) -> None:
+        """``sam build``."""
+        run(
+            [self.bin / "sam", "build", "--config-env", "local"],
+            self.env,
+            log=self.folder / "logs/sam-build.log",
+        )
+
+    def deploy(self, **parameters: object) -> None:
+        """``sam deploy``; the parameters that name this machine's ports and folders go on top."""
+        self.edge_port = self.edge_port or free_port()
+        chosen = {
+            "RolloutWeights": "0.5,1",
+            "RolloutStepSeconds": ROLLOUT_STEP_SECONDS,
+            "EdgeRoot": self.cloud / "edge" / CORE,
+            "EdgePort": self.edge_port,
+            **parameters,
+        }
+        overrides = [f"{name}={value}" for name, value in chosen.items()]
+        command = [self.bin / "sam", "deploy", "--config-env", "local", "--parameter-overrides", *overrides]
+        run(command, self.env, log=self.folder / "logs/sam-deploy.log")
+
+    # ------------------------------------------------------------------ the rig and the core device
+
+    def join_rig(self) -> None:
+        """Register this machine as a rig."""
+        self.isthmus("rig", "join", "--name", RIG, "--zone", "onprem-here", "--folder", self.folder / "rig")
+
+    def start_agent(self, *, wait: bool = True) -> int:
+        """Start the rig's agent and return its process id."""
+        log = self.folder / "logs/rig.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        mark = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as stream:
+            self._agent = subprocess.Popen(
+                [
+                    self.bin / "isthmus",
+                    "rig",
+                    "run",
+                    "--name",
+                    RIG,
+                    "--folder",
+                    self.folder / "rig",
+                    "--prepare",
+                ],
+                env=self.env,
+                cwd=ROOT,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        if wait:
+            wait_until(
+                lambda: "agent started" in log.read_text()[mark:],
+                "the rig's agent to start",
+                600,
+                self._alive,
+            )
+        return self._agent.pid
+
+    def _alive(self) -> None:
+        if self._agent is not None and self._agent.poll() is not None:
+            raise CommandFailed(
+                f"the rig's agent ended:\n{(self.folder / 'logs/rig.log').read_text()[-2000:]}"
+            )
+
+    def kill_agent(self) -> None:
+        """SIGKILL the agent, as a power cut would."""
+        if self._agent is not None:
+            self._agent.send_signal(signal.SIGKILL)
+            self._agent.wait()
+
+    def edge(self, action: str) -> dict[str, Any]:
+        """Start, stop, cut, mend or ask for the state of the core device."""
+        group = ["--group", f"{self.stack}-cores"] if action == "start" else []
+        answer = self.isthmus("local", "edge", action, CORE, *group, "--state", self.cloud, "--json")
+        return dict(json.loads(answer))
+
+    @property
+    def edge_url(self) -> str:
+        """The core device's own server."""
+        return f"http://127.0.0.1:{self.edge_port}"
+
+    # ------------------------------------------------------------------ what a user types
+
+    def isthmus(self, *arguments: str | Path) -> str:
+        """Run ``isthmus`` and return its stdout. Raises CommandFailed."""
+        return run([self.bin / "isthmus", *arguments], self.env)
+
+    def push(self, data: Path, job: Path, name: str) -> str:
+        """Push a dataset; return the job key."""
+        output = self.isthmus("dataset", "push", data, "--name", name, "--job", job, "--json")
+        return str(json.loads(output)["job_key"])
+
+    def job(self, job_key: str) -> dict[str, Any]:
+        """Return a job's status."""
+        return dict(json.loads(self.isthmus("job", "show", job_key, "--json")))
+
+    def close(self) -> None:
+        """End the agent (which drains) and the local cloud with all that runs in it."""
+        if self._agent is not None and self._agent.poll() is None:
+            self._agent.terminate()
+            try:
+                self._agent.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill_agent()
+        self.isthmus("local", "down", "--state", self.cloud)
+
+
+def wait_until(
+    met: Callable[[], object], what: str, limit_seconds: float, check: Callable[[], None] = lambda: None
+) -> None:
+    """Wait for a condition, a quarter of a second between looks.
+
+    Raises:
+        CommandFailed: not met in time.
+    """
+    deadline = time.monotonic() + limit_seconds
+    while not met():
+        check()
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"waited {limit_seconds:.0f} s for {what}")
+        time.sleep(0.25)
