@@ -72,9 +72,8 @@ class System:
         self.folder = self.folder.absolute()
         self.cloud = self.folder / "cloud"
         self.bin = Path(sys.executable).parent
-        kept = {
-            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "UV_CACHE_DIR") if name in os.environ
-        }
+        # A user's own AWS set-up must not reach the local cloud, nor the local cloud the user's.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ISTHMUS_"))}
         self.env = {
             **kept,
             "ISTHMUS_UV": os.environ.get("ISTHMUS_UV", str(ROOT / ".tools/bin/uv")),
