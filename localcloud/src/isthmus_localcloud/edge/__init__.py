@@ -1,0 +1,1 @@
+"""Stand-in Greengrass core devices: separate processes that see the cloud through a link that can be cut."""

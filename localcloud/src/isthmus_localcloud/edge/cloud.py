@@ -1,0 +1,65 @@
+"""The device's view of the cloud: plain HTTP through its link."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_SECONDS = 30.0
+CHUNK_BYTES = 1024 * 1024
+
+
+class Unreachable(Exception):
+    """The link is cut or the cloud is down: try again later."""
+
+
+class Refused(Exception):
+    """The cloud answered with an error; the text says which."""
+
+
+class Cloud:
+    """Calls below ``/_isthmus/greengrass`` for one device."""
+
+    def __init__(self, link_port: int, account: str, region: str, name: str) -> None:
+        self._base = f"http://127.0.0.1:{link_port}/_isthmus/greengrass/{account}/{region}"
+        self._name = name
+
+    def _open(self, path: str, body: bytes | None = None) -> Any:
+        request = urllib.request.Request(f"{self._base}/{path}", data=body)
+        try:
+            return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        except urllib.error.HTTPError as error:
+            raise Refused(error.read().decode(errors="replace")[:500]) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(str(error)) from error
+
+    def _json(self, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            with self._open(path, data) as answer:
+                return json.loads(answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(str(error)) from error
+
+    def poll(self, report: dict[str, Any]) -> list[dict[str, Any]]:
+        """Send the device's report; what its targets' latest deployments ask for comes back."""
+        found: list[dict[str, Any]] = self._json(f"cores/{self._name}/poll", report)["deployments"]
+        return found
+
+    def versions(self, component: str) -> list[dict[str, Any]]:
+        """Every version: ``recipe`` and, for an imported Lambda, ``function``."""
+        found: list[dict[str, Any]] = self._json(f"components/{component}")["versions"]
+        return found
+
+    def download(self, component: str, version: str, index: int, target: Path) -> None:
+        try:
+            with (
+                self._open(f"components/{component}/{version}/artifacts/{index}") as answer,
+                target.open("wb") as file,
+            ):
+                while data := answer.read(CHUNK_BYTES):
+                    file.write(data)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(str(error)) from error

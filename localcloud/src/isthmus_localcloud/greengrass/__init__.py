@@ -1,0 +1,1 @@
+"""AWS IoT Greengrass V2: components, deployments, and what core devices report."""

@@ -1,0 +1,181 @@
+"""Runs one training job from Starting to its end, in a thread of LocalEmu's process."""
+
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+from localemu import config
+from localemu.aws.connect import connect_to
+
+from ..lambdas.environment import Output
+from ..processes import Program, kill_group, launch, namespaces_work
+from ..state import StateFolder, read_json
+from . import contract
+from .job_log import JobLog
+from .s3_files import FolderMirror, download_prefix, upload_archive
+from .store import Job, now
+
+LOG = logging.getLogger(__name__)
+GRACE_VARIABLE = "ISTHMUS_LOCALCLOUD_STOP_GRACE_SECONDS"
+GRACE_SECONDS = 120.0
+POLL_SECONDS = 0.05
+SYNC_SECONDS = 1.0
+DEFAULT_MAX_RUNTIME_SECONDS = 86400
+HOSTS_LINE = f"127.0.0.1 localhost {contract.HOST}\n"
+
+
+class JobError(Exception):
+    """The job failed; the text becomes its FailureReason."""
+
+
+class JobRunner:
+    """One attempt at one job."""
+
+    def __init__(self, job: Job, state: StateFolder) -> None:
+        self.job, self.state, self.request = job, state, job.request
+        self.folder = state.jobs_dir / job.name
+        self.ml = self.folder / "ml"
+        clients = connect_to(aws_access_key_id=job.account, region_name=job.region)
+        self.s3 = clients.s3
+        self.log = JobLog(job, state.job_log(job.name), clients.logs)
+        self.mirror: FolderMirror | None = None
+        self.output = Output(self.log.feed)
+
+    def run(self) -> None:
+        """Never raises: whatever goes wrong ends the job as Failed with a reason."""
+        try:
+            self._prepare()
+            reason = self._execute()
+            self._upload()
+            self._finish(reason)
+        except JobError as error:
+            self.job.end("Failed", "Failed", str(error))
+        except Exception as error:  # a job must end, or everything that waits on it waits for ever
+            LOG.exception("training job %s", self.job.name)
+            self.job.end("Failed", "Failed", f"ClientError: {error}")
+        finally:
+            self.log.flush(last=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _command(self) -> list[str]:
+        image = self.request["AlgorithmSpecification"].get("TrainingImage", "")
+        name = image.rpartition("/")[2].partition("@")[0].partition(":")[0]
+        command = (read_json(self.state.images_file) or {}).get(name)
+        if not command:
+            raise JobError(
+                f"ClientError: no command is known for the training image {name!r}: start the cloud with "
+                f"--image {name}=COMMAND, or name it in {self.state.images_file.name}"
+            )
+        arguments = self.request["AlgorithmSpecification"].get("ContainerArguments", [])
+        return [*(shlex.split(command) if isinstance(command, str) else command), *arguments]
+
+    def _prepare(self) -> None:
+        self.job.move("Downloading", "Downloading the training data")
+        channels = self.request.get("InputDataConfig", [])
+        contract.make_tree(self.ml, [channel["ChannelName"] for channel in channels])
+        contract.write_config(self.ml, self.request)
+        for channel in channels:
+            uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+            if download_prefix(self.s3, uri, self.ml / "input/data" / channel["ChannelName"]) == 0:
+                raise JobError(f"ClientError: Data download failed: no S3 objects found under {uri}")
+        if checkpoints := self.request.get("CheckpointConfig"):
+            download_prefix(self.s3, checkpoints["S3Uri"].rstrip("/") + "/", self.ml / "checkpoints")
+            self.mirror = FolderMirror(self.s3, self.ml / "checkpoints", checkpoints["S3Uri"])
+
+    def _program(self) -> Program:
+        isolated = namespaces_work()
+        ml = contract.PREFIX if isolated else str(self.ml)
+        for name in ("tmp", "root"):
+            (self.folder / name).mkdir(exist_ok=True)
+        hosts = self.folder / "hosts"
+        hosts.write_text(HOSTS_LINE)
+        env = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "HOME": str(self.folder / "tmp"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "PYTHONUNBUFFERED": "1",
+            "AWS_ACCESS_KEY_ID": self.job.account,
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_REGION": self.job.region,
+            "AWS_DEFAULT_REGION": self.job.region,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{config.GATEWAY_LISTEN[0].port}",
+            "TRAINING_JOB_NAME": self.job.name,
+            "TRAINING_JOB_ARN": self.job.arn,
+            **contract.variables(self.request, ml),
+            **self.request.get("Environment", {}),
+        }
+        grafts = {contract.PREFIX: (self.ml, False), "/etc/hosts": (hosts, True)}
+        return Program(self._command(), env, ml, self.folder / "root", grafts)
+
+    def _execute(self) -> str | None:
+        """Wait for the program. Returns why it was stopped: None, "Stopped" or "MaxRuntimeExceeded"."""
+        program = self._program()
+        self.job.started = now()
+        self.job.move("Training", "Training image download completed. Training in progress.")
+        process = launch(program, self.output.write_fd)
+        os.close(self.output.write_fd)
+        follower = threading.Thread(target=self.output.follow, name="job-log", daemon=True)
+        follower.start()
+        reason = self._await(process)
+        kill_group(process)
+        follower.join(timeout=5)
+        if reason is None and process.returncode != 0:
+            raise JobError(self._failure(process.returncode))
+        return reason
+
+    def _await(self, process: subprocess.Popen[bytes]) -> str | None:
+        limit = self.request.get("StoppingCondition", {}).get(
+            "MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME_SECONDS
+        )
+        deadline, next_sync = time.monotonic() + limit, 0.0
+        reason: str | None = None
+        kill_at = float("inf")
+        while process.poll() is None:
+            if reason is None and (self.job.stop_requested.is_set() or time.monotonic() > deadline):
+                reason = "Stopped" if self.job.stop_requested.is_set() else "MaxRuntimeExceeded"
+                self.job.move("Stopping", "Stopping the training job")
+                process.send_signal(signal.SIGTERM)
+                kill_at = time.monotonic() + float(os.environ.get(GRACE_VARIABLE) or GRACE_SECONDS)
+            if time.monotonic() > kill_at:
+                kill_group(process)
+            if time.monotonic() > next_sync:
+                next_sync = time.monotonic() + SYNC_SECONDS
+                self._sync()
+            self.job.stop_requested.wait(POLL_SECONDS) if reason is None else time.sleep(POLL_SECONDS)
+        self._sync()
+        return reason
+
+    def _sync(self) -> None:
+        self.log.flush()
+        if self.mirror:
+            self.mirror.push()
+
+    def _failure(self, code: int) -> str:
+        """The failure file's first kilobyte, as DescribeTrainingJob documents, and the exit code."""
+        file = self.ml / "output/failure"
+        text = (
+            file.read_bytes()[:1024].decode(errors="replace") if file.is_file() else "ExecuteUserScriptError"
+        )
+        shown = code if code >= 0 else 128 - code
+        return f"AlgorithmError: {text}, exit code: {shown}"
+
+    def _upload(self) -> None:
+        self.job.move("Uploading", "Uploading generated training model")
+        base = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.job.name}/output"
+        upload_archive(self.s3, self.ml / "model", f"{base}/model.tar.gz", self.folder)
+        if any((self.ml / "output/data").iterdir()):
+            upload_archive(self.s3, self.ml / "output/data", f"{base}/output.tar.gz", self.folder)
+        self.job.artifacts = f"{base}/model.tar.gz"
+
+    def _finish(self, reason: str | None) -> None:
+        self.log.flush(last=True)
+        if reason is None:
+            self.job.end("Completed", "Completed")
+        else:
+            self.job.end("Stopped", reason)

@@ -1,0 +1,1 @@
+"""What LocalEmu's Step Functions engine lacks: SageMaker's ``.sync`` tasks and a JSONata evaluator."""

@@ -1,0 +1,168 @@
+"""Starting, finding and ending; refusals; nothing is left, nothing listens elsewhere."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Cloud, cli, wait_for
+
+
+def processes_of(state: Path) -> list[int]:
+    """Every process that has the state folder in its command line, environment or working directory."""
+    marker, found = str(state).encode(), []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            text += os.readlink(entry / "cwd").encode()
+        except OSError:
+            continue
+        if marker in text:
+            found.append(int(entry.name))
+    return found
+
+
+def listeners(pids: list[int]) -> set[str]:
+    """Hexadecimal local addresses of the listening TCP sockets of these processes."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = os.readlink(link)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                found.add(fields[1].split(":")[0])
+    return found
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A second local cloud, with a warm function, a job and a device, to be killed."""
+    state = tmp_path_factory.mktemp("own") / "state"
+    yield state
+    cli(state, "down")
+
+
+def populate(state: Path) -> Cloud:
+    sleeper = f"{sys.executable} -c 'import time; time.sleep(600)'"
+    code, answer, errors = cli(state, "up", "--port", "0", "--image", f"sleep={sleeper}")
+    assert code == 0, errors
+    cloud = Cloud(state, answer)
+    cloud.function("warm", "def handler(e, c): return 1\n")
+    assert cloud.invoke("warm")[1] == 1
+    cloud.client("sagemaker").create_training_job(
+        TrainingJobName="long",
+        RoleArn="arn:aws:iam::000000000000:role/test",
+        AlgorithmSpecification={"TrainingImage": "sleep", "TrainingInputMode": "File"},
+        OutputDataConfig={"S3OutputPath": "s3://b/o"},
+        StoppingCondition={"MaxRuntimeInSeconds": 600},
+        ResourceConfig={"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1},
+    )
+    cloud.cli("edge", "start", "dev")
+    found = wait_for(lambda: (s := cloud.cli("status"))["running_jobs"] == 1 and s)
+    assert (found["health"], found["functions"], found["running_environments"]) == ("ok", 1, 1)
+    assert found["core_devices"] == ["dev"]
+    wait_for(lambda: len(processes_of(state)) >= 8)
+    return cloud
+
+
+def test_only_loopback_is_bound_and_all_is_in_the_state_folder(cloud: Cloud) -> None:
+    assert listeners(processes_of(cloud.state)) == {"0100007F"}
+    assert (cloud.state / "endpoint.json").exists() and (cloud.state / "logs/localcloud.log").exists()
+
+
+def test_up_twice_says_so(cloud: Cloud) -> None:
+    code, answer, _ = cli(cloud.state, "up", "--port", "0")
+    assert code == 0 and answer["already_up"] and answer["endpoint_url"] == cloud.url
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        code, answer, errors = cli(tmp_path / "s", "up", "--port", port)
+    assert code == 1 and f"needs port {port}" in answer["error"] and "--port" in answer["error"]
+    assert "Traceback" not in errors
+
+
+def test_a_full_disk_is_refused(tmp_path: Path) -> None:
+    code, answer, _ = cli(tmp_path / "s", "up", "--port", "0", ISTHMUS_LOCALCLOUD_MIN_FREE_BYTES=str(10**18))
+    assert code == 1 and "bytes free" in answer["error"] and "--state" in answer["error"]
+
+
+def test_a_missing_interpreter_is_refused(tmp_path: Path) -> None:
+    code, answer, _ = cli(tmp_path / "s", "up", "--port", "0", "--runtime", "python3.12=/nowhere/python")
+    assert code == 1 and "python3.12" in answer["error"] and "/nowhere/python" in answer["error"]
+
+
+def test_commands_without_a_cloud_say_so(tmp_path: Path) -> None:
+    for command in (["status"], ["logs"], ["edge", "status", "x"]):
+        code, answer, errors = cli(tmp_path, *command)
+        assert code == 1 and answer["error"] and "Traceback" not in errors
+    assert cli(tmp_path, "down")[1]["stopped"] is False
+
+
+def test_wrong_usage_exits_with_two() -> None:
+    done = subprocess.run([sys.executable, "-m", "isthmus_localcloud", "sideways"], capture_output=True)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "engine"])
+def test_sigkill_leaves_no_process(own: Path, victim: str) -> None:
+    cloud = populate(own)
+    supervisor = int(cloud.endpoint["pid"])
+    target = supervisor
+    if victim == "engine":
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+        everything = [*children, *processes_of(own)]
+        target = next(
+            int(p) for p in everything if b"localemu.runtime.main" in Path(f"/proc/{p}/cmdline").read_bytes()
+        )
+    os.kill(target, signal.SIGKILL)
+    began = time.monotonic()
+    wait_for(lambda: not processes_of(own), 15)
+    assert time.monotonic() - began < 15
+    assert cli(own, "status")[0] == 1
+
+
+def test_down_leaves_no_process_and_up_works_again(own: Path) -> None:
+    populate(own)
+    assert cli(own, "down")[1] == {"stopped": True}
+    assert processes_of(own) == []
+
+
+def test_ctrl_c_ends_the_foreground_one(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    command = [
+        sys.executable,
+        "-m",
+        "isthmus_localcloud",
+        "up",
+        "--foreground",
+        "--port",
+        "0",
+        "--state",
+        str(state),
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    wait_for(lambda: (state / "endpoint.json").exists(), 60)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert processes_of(state) == []
