@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -58,7 +59,8 @@ class Demo:
             system.start_agent()
         with self.step("start the core device"):
             system.edge("start")
-        lines = (f"export {name}={value}\n" for name, value in sorted(system.env.items()))
+        own = {name: value for name, value in system.env.items() if name.startswith(("AWS_", "ISTHMUS_"))}
+        lines = (f"export {name}={shlex.quote(value)}\n" for name, value in sorted(own.items()))
         (system.folder / "env").write_text("".join(lines))
 
     def _build(self) -> None:

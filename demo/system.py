@@ -106,7 +106,7 @@ class System:
             log=self.folder / "logs/sam-build.log",
         )
 
-    def deploy(self, **parameters: object) -> None:
+    def deploy(self, *, project: Path = ROOT, **parameters: object) -> None:
         """``sam deploy``; the parameters that name this machine's ports and folders go on top."""
         self.edge_port = self.edge_port or free_port()
         chosen = {
@@ -118,7 +118,7 @@ class System:
         }
         overrides = [f"{name}={value}" for name, value in chosen.items()]
         command = [self.bin / "sam", "deploy", "--config-env", "local", "--parameter-overrides", *overrides]
-        run(command, self.env, log=self.folder / "logs/sam-deploy.log")
+        run([*command, "--stack-name", self.stack], self.env, cwd=project, log=self.folder / "logs/sam-deploy.log")
 
     # ------------------------------------------------------------------ the rig and the core device
 
@@ -196,15 +196,20 @@ class System:
         """Return a job's status."""
         return dict(json.loads(self.isthmus("job", "show", job_key, "--json")))
 
-    def close(self) -> None:
-        """End the agent (which drains) and the local cloud with all that runs in it."""
+    def stop_agent(self) -> None:
+        """SIGTERM: the agent finishes what it has and leaves; killed after half a minute."""
         if self._agent is not None and self._agent.poll() is None:
             self._agent.terminate()
             try:
                 self._agent.wait(30)
             except subprocess.TimeoutExpired:
                 self.kill_agent()
-        self.isthmus("local", "down", "--state", self.cloud)
+
+    def close(self) -> None:
+        """End the agent, and the local cloud with all that runs in it, if it was started here."""
+        self.stop_agent()
+        if self.endpoint_url:
+            self.isthmus("local", "down", "--state", self.cloud)
 
 
 def wait_until(

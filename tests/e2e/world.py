@@ -1,0 +1,105 @@
+"""What the end-to-end tests do over and over: jobs as files, waiting for an end, asking a model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.system import ROOT, CommandFailed, System, run
+from tests.e2e.cleanup import client
+
+ENDED = ("DEPLOYED", "REJECTED", "FAILED", "ABORTED")
+EXAMPLE = ROOT / "examples/digits"
+
+
+def write_job(folder: Path, *, script: str = "", **changes: Any) -> Path:
+    """Write the digits job with changes; ``hyperparameters`` and ``evaluation`` are merged.
+
+    ``script`` is put before the example's own training script.
+    """
+    job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
+    job["source"]["hyperparameters"] |= changes.pop("hyperparameters", {})
+    job["evaluation"] |= changes.pop("evaluation", {})
+    job["source"] |= changes.pop("source", {})
+    job |= changes
+    code = folder / "code"
+    shutil.copytree(EXAMPLE, code, ignore=shutil.ignore_patterns("__pycache__", "job.yaml"), dirs_exist_ok=True)
+    train = code / "train.py"
+    train.write_text(script + train.read_text())
+    job["source"]["code"] = "code"
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+def wait_for_end(system: System, job_key: str, limit_seconds: float = 240) -> dict[str, Any]:
+    """Return the job's status once it has ended. Raises CommandFailed when it does not."""
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        job = system.job(job_key)
+        if job["state"] in ENDED:
+            return job
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"job {job_key} did not end in {limit_seconds:.0f} s: {job}")
+        time.sleep(1)
+
+
+def wait_for_step(system: System, job_key: str, step: str, limit_seconds: float = 120) -> None:
+    """Wait until the job has entered a step."""
+    deadline = time.monotonic() + limit_seconds
+    while step not in [name for name, _ in system.job(job_key)["steps"]]:
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"job {job_key} did not reach {step}: {system.job(job_key)}")
+        time.sleep(0.5)
+
+
+def steps_of(job: dict[str, Any]) -> list[str]:
+    """Return the names of the steps that a job went through."""
+    return [name for name, _ in job["steps"]]
+
+
+def outputs(system: System) -> dict[str, str]:
+    """Return the stack's outputs."""
+    stacks = client(system, "cloudformation").describe_stacks(StackName=system.stack)["Stacks"]
+    return {entry["OutputKey"]: entry["OutputValue"] for entry in stacks[0]["Outputs"]}
+
+
+def champion(system: System, model: str) -> dict[str, Any]:
+    """Return what is in service of a model."""
+    listed = json.loads(system.isthmus("model", "list", "--json"))
+    return next(entry for entry in listed if entry["model"] == model)
+
+
+def executions(system: System, machine: str = "TrainAndDeployMachine") -> dict[str, str]:
+    """Return the names of a machine's executions with their status."""
+    pages = (
+        client(system, "stepfunctions")
+        .get_paginator("list_executions")
+        .paginate(stateMachineArn=outputs(system)[machine])
+    )
+    return {entry["name"]: entry["status"] for page in pages for entry in page["executions"]}
+
+
+def ask(system: System, model: str, request: dict[str, Any], folder: Path, *where: str) -> dict[str, Any]:
+    """Send an inference request as a user does."""
+    path = folder / "request.json"
+    path.write_text(json.dumps(request))
+    return dict(json.loads(system.isthmus("predict", model, path, *where, "--json")))
+
+
+def raw_request(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return a request in the bundle's raw form, with its pre- and post-processing."""
+    return {
+        "inputs": [{"name": "raw", "shape": sample["shape"], "datatype": "FP32", "data": sample["pixels"]}],
+        "parameters": {"preprocess": True, "postprocess": True},
+    }
+
+
+def aws(system: System, *arguments: str | Path) -> str:
+    """Run the AWS command line interface."""
+    return run([system.bin / "aws", *arguments], system.env)
