@@ -27,7 +27,7 @@ demo: setup ## the whole system on this machine: upload, train, deploy, predict;
 .PHONY: test
 test: setup ## every test; the fast ones first
 	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q
-	@$(UV) run --frozen --project localcloud pytest localcloud/tests -q
+	@SAM_CLI=$(CURDIR)/$(BIN)/sam $(UV) run --frozen --project localcloud pytest localcloud/tests -q -p no:cacheprovider
 	@$(BIN)/python -m pytest tests -m "e2e or slow" -q
 
 .PHONY: fast

@@ -17,7 +17,7 @@ def main() -> int:
     """Run the demo; return 0 only if cloud and edge agree with onnxruntime."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".isthmus/demo")
-    parser.add_argument("--dataset", choices=("digits", "fashion"), default="digits")
+    parser.add_argument("--dataset", choices=("digits", "fashion-mnist"), default="digits")
     parser.add_argument("--keep", action="store_true", help="leave the system running afterwards")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON document")
     options = parser.parse_args()

@@ -13,16 +13,16 @@ from demo.summary import Prediction
 
 DIGITS = tuple("0123456789")
 FASHION = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
 )
 
 
@@ -32,21 +32,14 @@ def held_out(dataset: str, folder: Path, count: int) -> list[dict[str, Any]]:
 
     if dataset == "digits":
         table = np.loadtxt(folder / "test/digits.csv", delimiter=",")[:count]
-        return [
-            {"pixels": row[:64].tolist(), "shape": [1, 64], "label": DIGITS[int(row[64])], "image": (8, 8)}
-            for row in table
-        ]
-    images = np.frombuffer(gzip.decompress((folder / "test/t10k-images-idx3-ubyte.gz").read_bytes()), "uint8")
-    labels = np.frombuffer(gzip.decompress((folder / "test/t10k-labels-idx1-ubyte.gz").read_bytes()), "uint8")
-    pixels = images[16:].reshape(-1, 28, 28)[:count].astype(float)
+        same = {"shape": [1, 64], "image": (8, 8), "datatype": "FP32"}
+        return [{**same, "pixels": row[:64].tolist(), "label": DIGITS[int(row[64])]} for row in table]
+    images = np.frombuffer(gzip.decompress((folder / "test/images.idx.gz").read_bytes()), "uint8")
+    labels = np.frombuffer(gzip.decompress((folder / "test/labels.idx.gz").read_bytes()), "uint8")
+    pixels = images[16:].reshape(-1, 28, 28)[:count]
+    same = {"shape": [1, 28, 28], "image": (28, 28), "datatype": "UINT8"}
     return [
-        {
-            "pixels": p.ravel().tolist(),
-            "shape": [1, 28, 28],
-            "label": FASHION[labels[8 + i]],
-            "image": (28, 28),
-        }
-        for i, p in enumerate(pixels)
+        {**same, "pixels": p.ravel().tolist(), "label": FASHION[labels[8 + i]]} for i, p in enumerate(pixels)
     ]
 
 

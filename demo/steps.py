@@ -17,7 +17,7 @@ from demo.summary import Prediction, Summary
 from demo.system import ROOT, CommandFailed, System, run
 
 SAMPLES = 6
-EXAMPLES = {"digits": ROOT / "examples/digits", "fashion": ROOT / "examples/fashion_mnist"}
+EXAMPLES = {"digits": ROOT / "examples/digits", "fashion-mnist": ROOT / "examples/fashion_mnist"}
 
 
 class Demo:
@@ -112,7 +112,12 @@ class Demo:
     def _ask(self, sample: dict[str, Any], edge: str | None) -> Prediction:
         request = {
             "inputs": [
-                {"name": "raw", "shape": sample["shape"], "datatype": "FP32", "data": sample["pixels"]}
+                {
+                    "name": "raw",
+                    "shape": sample["shape"],
+                    "datatype": sample["datatype"],
+                    "data": sample["pixels"],
+                }
             ],
             "parameters": {"preprocess": True, "postprocess": True},
         }

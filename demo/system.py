@@ -73,7 +73,9 @@ class System:
         self.cloud = self.folder / "cloud"
         self.bin = Path(sys.executable).parent
         # A user's own AWS set-up must not reach the local cloud, nor the local cloud the user's.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ISTHMUS_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ISTHMUS_"))
+        }
         self.env = {
             **kept,
             "ISTHMUS_UV": os.environ.get("ISTHMUS_UV", str(ROOT / ".tools/bin/uv")),
@@ -118,7 +120,12 @@ class System:
         }
         overrides = [f"{name}={value}" for name, value in chosen.items()]
         command = [self.bin / "sam", "deploy", "--config-env", "local", "--parameter-overrides", *overrides]
-        run([*command, "--stack-name", self.stack], self.env, cwd=project, log=self.folder / "logs/sam-deploy.log")
+        run(
+            [*command, "--stack-name", self.stack],
+            self.env,
+            cwd=project,
+            log=self.folder / "logs/sam-deploy.log",
+        )
 
     # ------------------------------------------------------------------ the rig and the core device
 

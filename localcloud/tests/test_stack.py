@@ -16,7 +16,8 @@ from conftest import REGION, Cloud, wait_for
 
 SAM = os.environ.get("SAM_CLI") or shutil.which("sam")
 PROBE = Path(__file__).parent / "probe"
-pytestmark = pytest.mark.skipif(not SAM, reason="needs aws-sam-cli: set SAM_CLI to its path")
+if not SAM:
+    pytest.fail("needs aws-sam-cli: set SAM_CLI to its path", pytrace=False)
 
 
 def sam(cloud: Cloud, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

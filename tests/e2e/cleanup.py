@@ -25,7 +25,9 @@ def remove(system: System) -> list[str]:
     """Delete the stack and what it made; return the names of what still exists."""
     outputs = {
         entry["OutputKey"]: entry["OutputValue"]
-        for entry in client(system, "cloudformation").describe_stacks(StackName=system.stack)["Stacks"][0]["Outputs"]
+        for entry in client(system, "cloudformation").describe_stacks(StackName=system.stack)["Stacks"][0][
+            "Outputs"
+        ]
     }
     _model_functions(system)
     _packages(system, outputs["ModelGroup"])
@@ -62,7 +64,9 @@ def _layers(system: System) -> None:
         for layer in page["Layers"]:
             if layer["LayerName"].startswith(f"{system.stack}-"):
                 for version in functions.list_layer_versions(LayerName=layer["LayerName"])["LayerVersions"]:
-                    functions.delete_layer_version(LayerName=layer["LayerName"], VersionNumber=version["Version"])
+                    functions.delete_layer_version(
+                        LayerName=layer["LayerName"], VersionNumber=version["Version"]
+                    )
 
 
 def _packages(system: System, group: str) -> None:
@@ -81,7 +85,12 @@ def _components(system: System) -> None:
 
 def _component_names(system: System) -> list[str]:
     pages = client(system, "greengrassv2").get_paginator("list_components").paginate(scope="PRIVATE")
-    return [c["arn"] for page in pages for c in page["components"] if c["componentName"].startswith(f"{system.stack}.")]
+    return [
+        c["arn"]
+        for page in pages
+        for c in page["components"]
+        if c["componentName"].startswith(f"{system.stack}.")
+    ]
 
 
 def _bucket(system: System, bucket: str) -> None:

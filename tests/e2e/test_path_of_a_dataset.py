@@ -34,7 +34,14 @@ def test_an_upload_ends_in_service(system: System, first: dict[str, Any]) -> Non
     assert first["state"] == "DEPLOYED", first
     assert first["candidate"] >= 0.98
     assert first["champion"] is None
-    expected = ["RegisterDataset", "PlanTraining", "WaitForRig", "TrainOnRig", "EvaluateModel", "PackageModel"]
+    expected = [
+        "RegisterDataset",
+        "PlanTraining",
+        "WaitForRig",
+        "TrainOnRig",
+        "EvaluateModel",
+        "PackageModel",
+    ]
     expected += ["RegisterModel", "DeployCloud", "DeployEdge"]
     assert world.steps_of(first)[: len(expected)] == expected
 
@@ -63,13 +70,17 @@ def test_cloud_and_edge_say_what_onnxruntime_says(
 
 def _trained_model(system: System, job_key: str, folder: Path) -> Path:
     bucket = world.outputs(system)["Bucket"]
-    listed = client(system, "s3").list_objects_v2(Bucket=bucket, Prefix=f"jobs/{job_key}/attempts/")["Contents"]
+    listed = client(system, "s3").list_objects_v2(Bucket=bucket, Prefix=f"jobs/{job_key}/attempts/")[
+        "Contents"
+    ]
     key = next(entry["Key"] for entry in listed if entry["Key"].endswith("/model.onnx"))
     client(system, "s3").download_file(bucket, key, str(folder / "trained.onnx"))
     return folder / "trained.onnx"
 
 
-def _agrees(system: System, samples: list[dict[str, Any]], truth: list[Any], folder: Path, *where: str) -> None:
+def _agrees(
+    system: System, samples: list[dict[str, Any]], truth: list[Any], folder: Path, *where: str
+) -> None:
     for sample, expected in zip(samples, truth, strict=True):
         answer = world.ask(system, "digits", world.raw_request(sample), folder, *where)
         named = {output["name"]: output["data"] for output in answer["outputs"]}
@@ -100,7 +111,9 @@ def test_the_same_upload_again_trains_nothing(system: System, digits: Path, firs
     before = world.executions(system)
     assert system.push(digits, world.EXAMPLE / "job.yaml", "digits") == first["job_key"]
     # A later upload's execution is seen to start, so the earlier event has had its chance.
-    other = system.push(digits, world.write_job(system.folder / "later", hyperparameters={"epochs": 14}), "digits")
+    other = system.push(
+        digits, world.write_job(system.folder / "later", hyperparameters={"epochs": 14}), "digits"
+    )
     ended = world.wait_for_end(system, other)
     assert ended["state"] in ("DEPLOYED", "REJECTED")
     assert set(world.executions(system)) == {*before, other}
@@ -141,7 +154,9 @@ def test_bad_manifests_fail_typed_and_train_nothing(
     s3.put_object(Bucket=bucket, Key="datasets/digits/v3/digits.csv", Body=b"1,2,3")
     upload("malformed", {**raw, "files": "none"})
     upload("missing", {**raw, "files": [*raw["files"], missing]})
-    upload("wrong", {**raw, "files": [raw["files"][0], raw["files"][1], {**wrong, "path": "train/wrong.csv"}]})
+    upload(
+        "wrong", {**raw, "files": [raw["files"][0], raw["files"][1], {**wrong, "path": "train/wrong.csv"}]}
+    )
     ended = _new_executions(system, before, 3)
     jobs = [world.wait_for_end(system, name, 180) for name in ended]
     failures = {job["error"]: job for job in jobs}
@@ -174,7 +189,9 @@ def test_a_raising_script_fails_with_its_own_last_lines(
 ) -> None:
     served = world.champion(system, "digits")
     script = "print('about to read the labels')\nraise ValueError('the labels are upside down')\n"
-    ended = world.wait_for_end(system, system.push(digits, world.write_job(tmp_path, script=script), "digits"))
+    ended = world.wait_for_end(
+        system, system.push(digits, world.write_job(tmp_path, script=script), "digits")
+    )
     assert (ended["state"], ended["error"]) == ("FAILED", "TrainingFailed")
     assert "the labels are upside down" in ended["cause"]
     assert "about to read the labels" in ended["cause"]
@@ -185,7 +202,9 @@ def test_a_worse_candidate_is_rejected_with_both_scores(
     system: System, digits: Path, first: dict[str, Any], tmp_path: Path
 ) -> None:
     served = world.champion(system, "digits")
-    job = world.write_job(tmp_path, hyperparameters={"epochs": 1, "learning-rate": 1e-5}, evaluation={"minimum": 0.0})
+    job = world.write_job(
+        tmp_path, hyperparameters={"epochs": 1, "learning-rate": 1e-5}, evaluation={"minimum": 0.0}
+    )
     ended = world.wait_for_end(system, system.push(digits, job, "digits"))
     assert ended["state"] == "REJECTED", ended
     assert ended["candidate"] < ended["champion"] - 0.005
@@ -242,7 +261,9 @@ def test_an_imported_model_takes_the_same_steps(system: System, tmp_path: Path) 
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, tmp_path / "scores.onnx")
-    answer = json.loads(system.isthmus("model", "import", tmp_path / "scores.onnx", "--name", "scores", "--json"))
+    answer = json.loads(
+        system.isthmus("model", "import", tmp_path / "scores.onnx", "--name", "scores", "--json")
+    )
     ended = world.wait_for_end(system, answer["job_key"])
     assert ended["state"] == "DEPLOYED", ended
     assert "PlanTraining" not in world.steps_of(ended)

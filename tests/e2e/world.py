@@ -28,7 +28,9 @@ def write_job(folder: Path, *, script: str = "", **changes: Any) -> Path:
     job["source"] |= changes.pop("source", {})
     job |= changes
     code = folder / "code"
-    shutil.copytree(EXAMPLE, code, ignore=shutil.ignore_patterns("__pycache__", "job.yaml"), dirs_exist_ok=True)
+    shutil.copytree(
+        EXAMPLE, code, ignore=shutil.ignore_patterns("__pycache__", "job.yaml"), dirs_exist_ok=True
+    )
     train = code / "train.py"
     train.write_text(script + train.read_text())
     job["source"]["code"] = "code"
@@ -95,7 +97,14 @@ def ask(system: System, model: str, request: dict[str, Any], folder: Path, *wher
 def raw_request(sample: dict[str, Any]) -> dict[str, Any]:
     """Return a request in the bundle's raw form, with its pre- and post-processing."""
     return {
-        "inputs": [{"name": "raw", "shape": sample["shape"], "datatype": "FP32", "data": sample["pixels"]}],
+        "inputs": [
+            {
+                "name": "raw",
+                "shape": sample["shape"],
+                "datatype": sample["datatype"],
+                "data": sample["pixels"],
+            }
+        ],
         "parameters": {"preprocess": True, "postprocess": True},
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of
+from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.errors import LimitExceeded, Unavailable, UnknownModel
 from isthmus.ports import Alias, FunctionCode, Invocation
@@ -24,6 +24,7 @@ COPIED = (
     "Architectures",
     "KMSKeyArn",
     "TracingConfig",
+    "LoggingConfig",
 )
 
 
@@ -33,6 +34,7 @@ class LambdaFunctions:
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
 
+    @passing_trouble("Lambda")
     def pattern(self, function: str) -> FunctionCode:
         answer = client("lambda").get_function(FunctionName=function)
         setup = answer["Configuration"]
@@ -47,6 +49,7 @@ class LambdaFunctions:
             settings=settings,
         )
 
+    @passing_trouble("Lambda")
     def publish_layer(self, name: str, zip_key: str, marker: str) -> str:
         for page in client("lambda").get_paginator("list_layer_versions").paginate(LayerName=name):
             for version in page["LayerVersions"]:
@@ -56,6 +59,7 @@ class LambdaFunctions:
         answer = client("lambda").publish_layer_version(LayerName=name, Description=marker, Content=content)
         return str(answer["LayerVersionArn"])
 
+    @passing_trouble("Lambda")
     def stage(self, function: str, pattern: FunctionCode, layers: tuple[str, ...], marker: str) -> str:
         if len(function) > MAX_NAME_CHARACTERS:
             raise LimitExceeded(
@@ -78,6 +82,7 @@ class LambdaFunctions:
         client("lambda").get_waiter("function_active_v2").wait(FunctionName=f"{function}:{version}")
         return version
 
+    @passing_trouble("Lambda")
     def invoke(self, function: str, qualifier: str, event: Mapping[str, Any]) -> Invocation:
         try:
             answer = client("lambda").invoke(
@@ -91,6 +96,7 @@ class LambdaFunctions:
         failed = answer.get("FunctionError", "")
         return Invocation(payload, str(answer.get("ExecutedVersion", "")), failed and _error_type(payload))
 
+    @passing_trouble("Lambda")
     def alias(self, function: str) -> Alias | None:
         try:
             answer = client("lambda").get_alias(FunctionName=function, Name=LIVE)
@@ -103,6 +109,7 @@ class LambdaFunctions:
             return Alias(answer["FunctionVersion"], version, float(weight))
         return Alias(answer["FunctionVersion"])
 
+    @passing_trouble("Lambda")
     def point(self, function: str, alias: Alias) -> None:
         weights = {alias.next_version: alias.next_weight} if alias.next_version else {}
         request = {
@@ -116,6 +123,7 @@ class LambdaFunctions:
         else:
             client("lambda").update_alias(**request)
 
+    @passing_trouble("Lambda")
     def publish_version(self, function: str) -> str:
         return str(client("lambda").publish_version(FunctionName=function)["FunctionArn"])
 
