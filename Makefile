@@ -11,6 +11,7 @@ UV_VERSION := 0.13.9
 export UV_CACHE_DIR ?= $(CURDIR)/.tools/cache
 export UV_PYTHON_DOWNLOADS ?= automatic
 export SAM_CLI_TELEMETRY := 0
+export ORT_DISABLE_TELEMETRY := 1
 export __SAM_CLI_APP_DIR := $(CURDIR)/.isthmus/sam
 export ISTHMUS_UV := $(CURDIR)/.tools/bin/uv
 UV := $(ISTHMUS_UV)
@@ -21,6 +22,7 @@ help: ## say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 .PHONY: demo
+demo: export TMPDIR := $(shell mkdir -p .isthmus/tmp && cd .isthmus/tmp && pwd)
 demo: setup ## the whole system on this machine: upload, train, deploy, predict; then remove it
 	@$(BIN)/python -m demo $(DEMO)
 

@@ -181,9 +181,9 @@ def _by_hand(system: System, data: Path, folder: Path, sample: dict[str, Any]) -
         )
         if done.returncode != 0:
             raise SystemExit(f"the reference failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    import onnxruntime
+    from isthmus.inference.runtime import load_onnxruntime
 
-    session = onnxruntime.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = load_onnxruntime().InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
     image = np.asarray(sample["pixels"], "float32").reshape(1, 1, 8, 8) / np.float32(16)
     session.run(None, {session.get_inputs()[0].name: image})
     return time.monotonic() - started

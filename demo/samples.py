@@ -46,9 +46,10 @@ def held_out(dataset: str, folder: Path, count: int) -> list[dict[str, Any]]:
 def direct(dataset: str, model: Path, samples: list[dict[str, Any]]) -> list[Prediction]:
     """Run the trained model by onnxruntime alone."""
     import numpy as np
-    import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    from isthmus.inference.runtime import load_onnxruntime
+
+    session = load_onnxruntime().InferenceSession(str(model), providers=["CPUExecutionProvider"])
     scale = 16 if dataset == "digits" else 255
     labels = DIGITS if dataset == "digits" else FASHION
     found = []

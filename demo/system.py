@@ -82,6 +82,7 @@ class System:
             "ISTHMUS_STACK": self.stack,
             "ISTHMUS_LOCALCLOUD": str(ROOT / "localcloud"),
             "SAM_CLI_TELEMETRY": "0",
+            "ORT_DISABLE_TELEMETRY": "1",
             "__SAM_CLI_APP_DIR": str(self.folder / "sam"),
             "AWS_EC2_METADATA_DISABLED": "true",
             # The local cloud takes any credentials; a user's own are never sent there.

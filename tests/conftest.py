@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+# Tests that use onnxruntime directly report to nobody either.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -22,6 +22,8 @@ def engine_environment(state: StateFolder, port: int, region: str, host: Mapping
         "XDG_CACHE_HOME": f"{home}/.cache",
         "TMPDIR": str(state.tmp_dir),
         "CONFIG_DIR": f"{home}/.localemu",
+        # Else a container would make it write to /var/lib, whoever started it.
+        "OVERRIDE_IN_DOCKER": "0",
         "FILESYSTEM_ROOT": str(state.path / "localemu"),
         "LOCALEMU_VOLUME_DIR": str(state.path / "localemu" / "volume"),
         "GATEWAY_SERVER": "hypercorn",  # the default server listens on every interface

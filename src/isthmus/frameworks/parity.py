@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from isthmus.errors import ParityFailed
 from isthmus.frameworks.port import Input, Reference
@@ -28,8 +28,11 @@ class Parity:
     batches: tuple[int, ...]
 
 
-def session(model: Path) -> onnxruntime.InferenceSession:
+def session(model: Path) -> Any:
     """Open a model on the CPU, where results do not depend on the machine's accelerator."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at import (docs/adr/0012)
+    import onnxruntime
+
     return onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 
 
@@ -62,7 +65,7 @@ def random_arrays(inputs: Sequence[Input], batch: int | None) -> dict[str, Any]:
     return arrays
 
 
-def has_open_batch(engine: onnxruntime.InferenceSession) -> bool:
+def has_open_batch(engine: Any) -> bool:
     """Whether the first dimension of the first input is for each request to choose."""
     shape = engine.get_inputs()[0].shape
     return bool(shape) and not isinstance(shape[0], int)
@@ -85,7 +88,7 @@ def check(reference: Reference, model: Path, tolerance: float) -> Parity:
     return Parity(worst, tolerance, sizes)
 
 
-def _difference(reference: Reference, engine: onnxruntime.InferenceSession, batch: int) -> float:
+def _difference(reference: Reference, engine: Any, batch: int) -> float:
     arrays = random_arrays(reference.inputs, batch)
     actual, expected = engine.run(None, arrays), reference.run(arrays)
     if len(actual) != len(expected):

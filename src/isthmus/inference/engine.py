@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import InvalidModel, InvalidRequest
 from isthmus.inference.onnx_model import open_session, session_options
+from isthmus.inference.runtime import load_onnxruntime
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -39,7 +40,7 @@ class OnnxEngine:
         """
         with self._lock:
             if self._session is None:
-                import onnxruntime
+                onnxruntime = load_onnxruntime()
 
                 options = session_options(threads=self._threads)
                 # The bundle carries the optimised graph; what is left to do here is cheap.
@@ -54,9 +55,9 @@ class OnnxEngine:
             InvalidRequest: onnxruntime refuses the values, for example an index out of range.
             InvalidModel: the model cannot be loaded, or fails.
         """
+        session = self.load()
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        session = self.load()
         names = [output.name for output in session.get_outputs()]
         try:
             return dict(zip(names, session.run(names, dict(inputs)), strict=True))

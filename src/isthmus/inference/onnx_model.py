@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from isthmus.errors import InvalidModel
 from isthmus.inference.datatypes import from_onnxruntime
 from isthmus.inference.opset import read_opset
+from isthmus.inference.runtime import load_onnxruntime
 from isthmus.model.bundle import TensorSpec
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def describe_onnx(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec,
     Raises:
         InvalidModel: not an ONNX model, not loadable, or with a tensor that cannot be served.
     """
-    import onnxruntime
+    onnxruntime = load_onnxruntime()
 
     opset = read_opset(path)
     options = session_options(threads=1)
@@ -42,7 +43,7 @@ def optimise(path: Path, out: Path) -> None:
     Raises:
         InvalidModel: onnxruntime cannot load the model.
     """
-    import onnxruntime
+    onnxruntime = load_onnxruntime()
 
     options = session_options(threads=1)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -54,7 +55,7 @@ def optimise(path: Path, out: Path) -> None:
 
 def session_options(*, threads: int) -> SessionOptions:
     """Return options for ``threads`` threads within an operator, operators one after the other."""
-    import onnxruntime
+    onnxruntime = load_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -69,7 +70,7 @@ def open_session(path: Path, options: SessionOptions) -> InferenceSession:
     Raises:
         InvalidModel: onnxruntime refuses it.
     """
-    import onnxruntime
+    onnxruntime = load_onnxruntime()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     refusals: tuple[type[Exception], ...] = (

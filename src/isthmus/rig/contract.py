@@ -131,6 +131,8 @@ def environment(
         "HOME": str(layout.home),
         "PYTHONUNBUFFERED": "1",
         "TRAINING_JOB_NAME": name,
+        # What a script or the export runs with onnxruntime stays on this machine (docs/adr/0012).
+        "ORT_DISABLE_TELEMETRY": "1",
         "SM_MODEL_DIR": str(layout.model),
         "SM_INPUT_DIR": str(layout.data.parent),
         "SM_INPUT_CONFIG_DIR": str(layout.config),
