@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,59 @@ def first(system: System, digits: Path) -> dict[str, Any]:
     return world.wait_for_end(system, system.push(digits, world.EXAMPLE / "job.yaml", "digits"))
 
 
-def test_api_is_not_ready_before_the_first_model(system: System) -> None:
+@pytest.fixture(scope="module")
+def bus(system: System) -> Iterator[str]:
+    """A queue that hears everything that the stack's event bus carries; its URL."""
+    sqs, events = client(system, "sqs"), client(system, "events")
+    name = f"{system.stack}-events"
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    rule = {"Name": name, "EventBusName": world.outputs(system)["EventBus"]}
+    rule_arn = events.put_rule(**rule, EventPattern=json.dumps({"source": ["isthmus"]}))["RuleArn"]
+    allow = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    target = {"Rule": name, "EventBusName": rule["EventBusName"]}
+    events.put_targets(**target, Targets=[{"Id": "tests", "Arn": arn}])
+    yield url
+    events.remove_targets(**target, Ids=["tests"])
+    events.delete_rule(**rule)
+    sqs.delete_queue(QueueUrl=url)
+
+
+def heard(system: System, url: str, job_key: str) -> dict[str, Any]:
+    """Return the event about a job."""
+    sqs = client(system, "sqs")
+    for _ in range(30):
+        for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=2).get(
+            "Messages", []
+        ):
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            event = json.loads(message["Body"])
+            if event["detail"]["job_key"] == job_key:
+                return dict(event)
+    raise AssertionError(f"the bus carried no event about {job_key}")
+
+
+def test_api_is_not_ready_before_the_first_model(
+    system: System, bus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert world.call(system, monkeypatch, "GET", "/v2/health/live").status == 200
+    assert world.call(system, monkeypatch, "GET", "/v2/health/ready").status == 503
     with pytest.raises(CommandFailed, match="there is no model 'digits' in service"):
         world.ask(system, "digits", {"inputs": []}, system.folder)
     assert json.loads(system.isthmus("model", "list", "--json")) == []
 
 
-def test_an_upload_ends_in_service(system: System, first: dict[str, Any]) -> None:
+def test_an_upload_ends_in_service(
+    system: System, bus: str, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert first["state"] == "DEPLOYED", first
     assert first["candidate"] >= 0.98
     assert first["champion"] is None
@@ -44,6 +91,10 @@ def test_an_upload_ends_in_service(system: System, first: dict[str, Any]) -> Non
     ]
     expected += ["RegisterModel", "DeployCloud", "DeployEdge"]
     assert world.steps_of(first)[: len(expected)] == expected
+    assert heard(system, bus, first["job_key"])["detail-type"] == "isthmus job deployed"
+    assert world.call(system, monkeypatch, "GET", "/v2/health/ready").status == 200
+    metadata = json.loads(world.call(system, monkeypatch, "GET", "/v2/models/digits").body)
+    assert (metadata["name"], metadata["versions"]) == ("digits", ["1"])
 
 
 def test_the_release_is_in_the_model_registry(system: System, first: dict[str, Any]) -> None:
@@ -185,7 +236,7 @@ def _new_executions(system: System, before: set[str], count: int) -> list[str]:
 
 
 def test_a_raising_script_fails_with_its_own_last_lines(
-    system: System, digits: Path, first: dict[str, Any], tmp_path: Path
+    system: System, bus: str, digits: Path, first: dict[str, Any], tmp_path: Path
 ) -> None:
     served = world.champion(system, "digits")
     script = "print('about to read the labels')\nraise ValueError('the labels are upside down')\n"
@@ -195,6 +246,9 @@ def test_a_raising_script_fails_with_its_own_last_lines(
     assert (ended["state"], ended["error"]) == ("FAILED", "TrainingFailed")
     assert "the labels are upside down" in ended["cause"]
     assert "about to read the labels" in ended["cause"]
+    event = heard(system, bus, ended["job_key"])
+    assert event["detail-type"] == "isthmus job failed"
+    assert "the labels are upside down" in event["detail"]["cause"]
     assert world.champion(system, "digits") == served
 
 

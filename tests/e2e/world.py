@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from demo.system import ROOT, CommandFailed, System, run
+from isthmus.adapters.aws.api import SignedApi
+from isthmus.inference.http import HttpResponse
 from tests.e2e.cleanup import client
 
 ENDED = ("DEPLOYED", "REJECTED", "FAILED", "ABORTED")
@@ -107,6 +111,16 @@ def raw_request(sample: dict[str, Any]) -> dict[str, Any]:
         ],
         "parameters": {"preprocess": True, "postprocess": True},
     }
+
+
+def call(system: System, monkeypatch: pytest.MonkeyPatch, method: str, path: str) -> HttpResponse:
+    """Send a signed request to the API."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in system.env.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    return SignedApi(outputs(system)["ApiUrl"]).call(method, path)
 
 
 def aws(system: System, *arguments: str | Path) -> str:

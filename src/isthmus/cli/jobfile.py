@@ -26,7 +26,7 @@ def read_job(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InvalidJob(f"the job {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidJob(f"{path} is not YAML: {error}") from error
+        raise InvalidJob(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(job, dict):
         raise InvalidJob(f"{path} must hold a mapping, not {type(job).__name__}")
     return job

@@ -9,7 +9,7 @@ from isthmus.model.device import DeviceDescriptor
 from isthmus.model.job import Job, Training
 from isthmus.model.plan import Refusal
 from isthmus.model.policy import DataPolicy
-from isthmus.model.units import format_bytes
+from isthmus.model.units import format_bytes, format_seconds, format_usd
 
 
 def refusal(job: Job, training: Training, device: DeviceDescriptor, policy: DataPolicy) -> str | None:
@@ -21,6 +21,7 @@ def refusal(job: Job, training: Training, device: DeviceDescriptor, policy: Data
         or _framework(training, device)
         or _accelerators(training, device)
         or _memory(training, device)
+        or _cost(job, training, device)
     )
 
 
@@ -105,3 +106,14 @@ def _memory(training: Training, device: DeviceDescriptor) -> str | None:
     if there >= needed:
         return None
     return f"needs {format_bytes(needed)} of memory; the device has {format_bytes(there)}"
+
+
+def _cost(job: Job, training: Training, device: DeviceDescriptor) -> str | None:
+    allowed = job.wishes.max_cost_usd
+    most = device.price_per_hour_usd * training.deadline_seconds / 3600
+    if allowed is None or most <= allowed:
+        return None
+    return (
+        f"could cost {format_usd(most)} within its deadline of {format_seconds(training.deadline_seconds)}; "
+        f"the job allows {format_usd(allowed)}"
+    )

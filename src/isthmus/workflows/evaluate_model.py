@@ -115,6 +115,11 @@ def _promised(job_key: str, fencing: int, blobs: BlobStore) -> str:
 def _fetch_champion(champion: Item, blobs: BlobStore, workdir: Path) -> tuple[Path, BundleManifest]:
     folder = layout.bundle_folder(champion["model"], champion["bundle"])
     raw = blobs.get(folder + "manifest.json", max_bytes=documents.MAX_DOCUMENT_BYTES)
+    if documents.sha256(raw) != champion["bundle"]:
+        raise DigestMismatch(f"{folder}manifest.json is not the manifest of the bundle in service")
+    manifest = documents.decode(BundleManifest, raw, folder + "manifest.json")
     path = workdir / "champion.onnx"
-    blobs.download(folder + MODEL_FILE, path)
-    return path, documents.decode(BundleManifest, raw, folder + "manifest.json")
+    found = blobs.download(folder + MODEL_FILE, path)
+    if found not in [file.sha256 for file in manifest.files if file.path == MODEL_FILE]:
+        raise DigestMismatch(f"{folder}{MODEL_FILE} has the SHA-256 {found}, not its manifest's")
+    return path, manifest

@@ -55,10 +55,17 @@ def explain(failure: dict[str, Any]) -> tuple[str, str]:
     if "ExecutionArn" in inner and "Error" in inner:  # a nested execution's
         return explain({"Error": inner["Error"], "Cause": inner.get("Cause", "")})
     if "exit_code" in inner:  # a rig's
-        code, text = inner["exit_code"], inner.get("cause", "")
-        return error, f"the training script ended with exit code {code}\n{text}"[-MAX_CAUSE_CHARACTERS:]
+        return error, _of_attempt(inner["exit_code"], str(inner.get("cause", "")))
     known = EXPLANATIONS.get((str(failure.get("At", "")), error))
     return error, known or cause[-MAX_CAUSE_CHARACTERS:]
+
+
+def _of_attempt(exit_code: int | None, cause: str) -> str:
+    """Head the script's last lines; an attempt without an exit code failed before or after the script."""
+    if exit_code is None:
+        return cause[-MAX_CAUSE_CHARACTERS:]
+    lines = cause.removeprefix(f"exit code {exit_code}\n")[-MAX_CAUSE_CHARACTERS:]
+    return f"the training script ended with exit code {exit_code}\n{lines}"
 
 
 def _parse(cause: str) -> dict[str, Any]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import DigestMismatch, InvalidDocument, InvalidJob, InvalidManifest, MissingFile
+from isthmus.errors import (
+    Conflict,
+    DigestMismatch,
+    InvalidDocument,
+    InvalidJob,
+    InvalidManifest,
+    MissingFile,
+)
 from isthmus.model import layout
 from isthmus.model.blob import BlobRef
 from isthmus.model.dataset import DatasetFile, Manifest
@@ -149,5 +156,12 @@ def _record(
     }
     sk = f"VERSION#{version_digest(manifest)}"
     records.create({"pk": layout.dataset_pk(manifest.dataset), "sk": sk, **version})
-    started = {"state": "REGISTERED", "model": job.model, "dataset": manifest.dataset, "started_at": now}
-    records.update(layout.job_pk(job_key), layout.STATE, started)
+    pk, state = (
+        layout.job_pk(job_key),
+        {"state": "REGISTERED", "model": job.model, "dataset": manifest.dataset},
+    )
+    try:
+        records.update(pk, layout.STATE, {**state, "started_at": now}, expect={"started_at": None})
+    except Conflict:
+        # A bundle's digest covers the time of the first start: registering again does not change it.
+        records.update(pk, layout.STATE, state)

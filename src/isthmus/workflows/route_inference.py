@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from isthmus.errors import InvalidRequest, UnknownModel
+from isthmus.errors import InvalidRequest, Unavailable, UnknownModel
 from isthmus.model import layout
 from isthmus.model.blob import Name
 from isthmus.ports import Functions, Records
@@ -61,6 +61,8 @@ def _forward(model: str, event: Mapping[str, Any], stack: str, functions: Functi
         answer = functions.invoke(layout.function_name(stack, model), LIVE, passed)
     except UnknownModel:
         raise UnknownModel(f"there is no model {model!r} in service") from None
+    except Unavailable:
+        return respond(503, {"error": f"the model {model} did not answer in time; try again"})
     if answer.error:
         # The cause stays in the model's own log: it may quote the request.
         return respond(502, {"error": f"the model {model} failed to answer ({answer.error})"})

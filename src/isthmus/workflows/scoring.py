@@ -35,17 +35,25 @@ def load_held_out(manifest: Manifest, evaluation: Evaluation, blobs: BlobStore) 
     return inputs, labels.reshape(-1).astype("int64")
 
 
-def accuracy(engine: Engine, input_name: str, inputs: Any, labels: Any, steps: Sequence[PreStep]) -> float:
+def accuracy(
+    engine: Engine,
+    input_name: str,
+    inputs: Any,
+    labels: Any,
+    steps: Sequence[PreStep],
+    *,
+    batch_size: int = BATCH,
+) -> float:
     """Return the share of samples whose largest output is their label (first output ``[N, C]``)."""
     right = 0
-    for start in range(0, len(inputs), BATCH):
-        batch = preprocess(inputs[start : start + BATCH], steps)
+    for start in range(0, len(inputs), batch_size):
+        batch = preprocess(inputs[start : start + batch_size], steps)
         scores = next(iter(engine.run({input_name: batch}).values()))
         if scores.ndim != 2:
             raise InvalidModel(
                 f"accuracy needs an output of [N, classes]; the model gives {list(scores.shape)}"
             )
-        right += int((scores.argmax(axis=1) == labels[start : start + BATCH]).sum())
+        right += int((scores.argmax(axis=1) == labels[start : start + batch_size]).sum())
     return right / len(inputs)
 
 
@@ -61,7 +69,9 @@ def score_file(
     if len(specs) != 1:
         names = ", ".join(spec.name for spec in specs)
         raise InvalidModel(f"the metric accuracy needs a model with one input; this one has {names}")
-    return accuracy(open_engine(path), specs[0].name, inputs, labels, steps)
+    fixed = specs[0].shape[:1] == (1,)
+    size = 1 if fixed else BATCH
+    return accuracy(open_engine(path), specs[0].name, inputs, labels, steps, batch_size=size)
 
 
 def _load(manifest: Manifest, held_out: HeldOut, blobs: BlobStore) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import InvalidInput
+from isthmus.errors import InvalidInput, LimitExceeded
 from isthmus.model import layout
 from isthmus.model.dataset import Manifest
 from isthmus.ports import BlobStore, Executions
@@ -21,10 +21,13 @@ class Started(msgspec.Struct, frozen=True):
 def start_pipeline(manifest_key: str, *, blobs: BlobStore, executions: Executions, machine: str) -> Started:
     """Start the execution that the manifest at ``manifest_key`` asks for.
 
-    A manifest that cannot be read still gets an execution, named by its bytes: it fails there, in
-    its first step, where people look for failures.
+    A manifest that cannot be read still gets an execution, named by its bytes (too large: by its
+    key): it fails there, in its first step, where people look for failures.
     """
-    key = key_of(blobs.get(manifest_key, max_bytes=documents.MAX_DOCUMENT_BYTES))
+    try:
+        key = key_of(blobs.get(manifest_key, max_bytes=documents.MAX_DOCUMENT_BYTES))
+    except LimitExceeded:
+        key = documents.sha256(manifest_key.encode())[:40]
     new = executions.start(machine, key, {"manifest_key": manifest_key, "job_key": key, "attempt": 0})
     return Started(key, new)
 

@@ -45,6 +45,9 @@ def finish_attempt(job_key: str, fencing: int, *, records: Records, tasks: Tasks
     lease = records.get(layout.job_pk(job_key), layout.LEASE)
     if lease is None or lease["fencing"] != fencing or not lease.get("outcome"):
         raise Conflict(f"attempt {fencing} of job {job_key} has no committed outcome")
+    if not lease.get("token"):
+        # Committed before the training's token was handed out; train_on_rig then finds the outcome.
+        return Finished(delivered=False)
     outcome = documents.convert(Outcome, lease["outcome"], "the outcome")
     try:
         _answer(lease["token"], fencing, outcome, tasks)

@@ -20,6 +20,7 @@ from isthmus.model.units import MIB, format_bytes
 from isthmus.ports import BlobInfo
 
 CHUNK_BYTES = 4 * MIB
+NOT_AS_PROMISED = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
 NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
@@ -71,8 +72,15 @@ class S3BlobStore:
 
     @passing_trouble("S3")
     def upload(self, key: str, path: Path, *, sha256: str) -> None:
-        with path.open("rb") as stream:
-            client("s3").put_object(Bucket=self.bucket, Key=key, Body=stream, ChecksumSHA256=_base64(sha256))
+        try:
+            with path.open("rb") as stream:
+                client("s3").put_object(
+                    Bucket=self.bucket, Key=key, Body=stream, ChecksumSHA256=_base64(sha256)
+                )
+        except ClientError as error:
+            if code_of(error) in NOT_AS_PROMISED:
+                raise DigestMismatch(f"{path} changed while it was uploaded; run it again") from error
+            raise
 
     @passing_trouble("S3")
     def download(self, key: str, path: Path) -> str:

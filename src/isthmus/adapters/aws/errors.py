@@ -15,6 +15,7 @@ CONFLICT_CODES = frozenset(
 )
 
 # What AWS says of itself when the same call may work later; botocore has retried by then.
+# ResourceConflictException is Lambda's: an update of the function is still going on.
 PASSING_CODES = frozenset(
     {
         "InternalError",
@@ -23,6 +24,7 @@ PASSING_CODES = frozenset(
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestTimeout",
+        "ResourceConflictException",
         "ServiceUnavailable",
         "SlowDown",
         "Throttling",

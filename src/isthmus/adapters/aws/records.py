@@ -14,6 +14,9 @@ from isthmus.adapters.aws.session import client
 from isthmus.errors import Conflict
 from isthmus.ports import Item
 
+SMALLEST = 1e-130
+"""DynamoDB's smallest positive number; what is below rounds to zero instead of failing the write."""
+
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
@@ -21,7 +24,7 @@ _deserialize = TypeDeserializer().deserialize
 def to_wire(value: Any) -> Any:
     """Return a value as boto3's serializer wants it: DynamoDB has decimal numbers, no floats."""
     if isinstance(value, float):
-        return Decimal(repr(value))
+        return Decimal(0) if abs(value) < SMALLEST else Decimal(repr(value))
     if isinstance(value, Mapping):
         return {str(key): to_wire(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

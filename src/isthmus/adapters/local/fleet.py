@@ -1,0 +1,58 @@
+"""``EdgeFleet`` in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from isthmus.errors import LimitExceeded
+from isthmus.ports import EdgeComponent, EdgeStatus
+
+MAX_RECIPE_BYTES = 16_000
+
+
+class MemoryFleet:
+    """Components by name and version, and each target's deployments; the last one is in force."""
+
+    def __init__(self) -> None:
+        self.components: dict[tuple[str, str], dict[str, Any]] = {}
+        self.deployments: dict[str, dict[str, dict[str, str]]] = {}
+        """Target to deployment id to component name to version."""
+        self.statuses: dict[str, list[EdgeStatus]] = {}
+        """Deployment id to what the core devices say of it."""
+        self._tokens: dict[str, str] = {}
+
+    def publish_recipe(self, recipe: Mapping[str, Any]) -> None:
+        size = len(json.dumps(recipe, separators=(",", ":")).encode())
+        if size > MAX_RECIPE_BYTES:
+            raise LimitExceeded(f"the recipe has {size} bytes; Greengrass takes at most {MAX_RECIPE_BYTES}")
+        self.components.setdefault((recipe["ComponentName"], recipe["ComponentVersion"]), dict(recipe))
+
+    def import_function(
+        self,
+        component: EdgeComponent,
+        version_arn: str,
+        environment: Mapping[str, str],
+        dependencies: Mapping[str, str],
+    ) -> None:
+        content = {
+            "lambdaArn": version_arn,
+            "environment": dict(environment),
+            "dependencies": dict(dependencies),
+        }
+        self.components.setdefault((component.name, component.version), content)
+
+    def deploy(self, target: str, components: tuple[EdgeComponent, ...], token: str) -> str:
+        if token in self._tokens:
+            return self._tokens[token]
+        history = self.deployments.setdefault(target, {})
+        merged = dict(list(history.values())[-1]) if history else {}
+        merged.update({entry.name: entry.version for entry in components})
+        deployment = f"deployment-{len(self._tokens) + 1}"
+        history[deployment] = merged
+        self._tokens[token] = deployment
+        return deployment
+
+    def status(self, target: str, deployment: str) -> list[EdgeStatus]:
+        return list(self.statuses.get(deployment, []))

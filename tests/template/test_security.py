@@ -1,0 +1,197 @@
+"""Encryption, least privilege and the absence of what only a test or one machine would need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloudformation import ROOT, Template, functions, listed, resources, statements
+
+DATA_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
+
+RESOURCE_STAR = {
+    "greengrass:": "components and deployments get their names and ids only when they are made",
+    "iot:": "a Greengrass deployment is an IoT job on the caller's behalf; its id is not known before",
+}
+"""Prefixes of actions that a statement may allow on ``*``, each with its reason."""
+
+
+def test_the_bucket_is_encrypted_private_versioned_and_tls_only(template: Template) -> None:
+    bucket = resources(template, "AWS::S3::Bucket")["Bucket"]
+    rule = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"]
+    assert rule == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": DATA_KEY}
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["VersioningConfiguration"]["Status"] == "Enabled"
+    policy = resources(template, "AWS::S3::BucketPolicy")["BucketPolicy"]["PolicyDocument"]["Statement"]
+    assert any(
+        entry["Effect"] == "Deny" and entry["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        for entry in policy
+    )
+
+
+def test_queues_and_table_are_encrypted_with_the_stacks_key(template: Template) -> None:
+    queues = resources(template, "AWS::SQS::Queue")
+    assert queues
+    assert all(queue["KmsMasterKeyId"] == DATA_KEY for queue in queues.values())
+    (table,) = resources(template, "AWS::DynamoDB::Table").values()
+    assert table["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": DATA_KEY}
+
+
+def test_keys_rotate_and_the_signing_key_only_signs(template: Template) -> None:
+    keys = resources(template, "AWS::KMS::Key")
+    assert keys["DataKey"]["EnableKeyRotation"] is True
+    assert keys["SigningKey"]["KeySpec"] == "ECC_NIST_P256"
+    assert keys["SigningKey"]["KeyUsage"] == "SIGN_VERIFY"
+
+
+def test_data_survives_the_stack(template: Template) -> None:
+    for name in ("Bucket", "Table"):
+        entry = template["Resources"][name]
+        assert (entry["DeletionPolicy"], entry["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_the_api_needs_iam_authorization(template: Template) -> None:
+    (api,) = resources(template, "AWS::Serverless::Api").values()
+    assert api["Auth"]["DefaultAuthorizer"] == "AWS_IAM"
+    events = [
+        event
+        for properties in functions(template).values()
+        for event in properties.get("Events", {}).values()
+        if event["Type"] == "Api"
+    ]
+    assert events
+    assert all("Auth" not in event["Properties"] for event in events), "no route opts out"
+
+
+def test_no_action_is_a_wildcard(template: Template) -> None:
+    found = list(statements(template))
+    assert found
+    for name, statement in found:
+        assert statement["Effect"] == "Allow", name
+        for action in listed(statement["Action"]):
+            assert "*" not in action, f"{name} may do {action}"
+
+
+def test_only_what_cannot_be_named_is_allowed_on_everything(template: Template) -> None:
+    for name, statement in statements(template):
+        if "*" in listed(statement["Resource"]):
+            for action in listed(statement["Action"]):
+                assert action.startswith(tuple(RESOURCE_STAR)), f"{name} may do {action} to everything"
+
+
+def test_only_packaging_signs(template: Template) -> None:
+    signers = {name for name, entry in statements(template) if "kms:Sign" in listed(entry["Action"])}
+    assert signers == {"PackageModelFunction"}
+
+
+def test_a_role_is_passed_to_lambda_alone(template: Template) -> None:
+    passing = [entry for _, entry in statements(template) if "iam:PassRole" in listed(entry["Action"])]
+    assert len(passing) == 1
+    assert passing[0]["Resource"] == {"Fn::GetAtt": ["ServeModelFunctionRole", "Arn"]}
+    assert passing[0]["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+
+
+def test_every_function_that_reads_the_bucket_or_table_may_decrypt(template: Template) -> None:
+    uses: dict[str, set[str]] = {}
+    for name, statement in statements(template):
+        uses.setdefault(name, set()).update(listed(statement["Action"]))
+    for name, actions in uses.items():
+        if any(action.startswith(("s3:", "dynamodb:")) for action in actions):
+            assert "kms:Decrypt" in actions, name
+        if "s3:PutObject" in actions:
+            assert "kms:GenerateDataKey" in actions, name
+
+
+def test_who_serves_has_no_rights_at_all(template: Template) -> None:
+    served = functions(template)
+    assert "Policies" not in served["ServeModelFunction"]
+    assert "Policies" not in served["EdgeInferFunction"]
+
+
+def test_asynchronous_functions_have_a_dead_letter_queue_with_an_alarm(template: Template) -> None:
+    for name, properties in functions(template).items():
+        rules = [
+            event for event in properties.get("Events", {}).values() if event["Type"] == "EventBridgeRule"
+        ]
+        for rule in rules:
+            assert "DeadLetterConfig" in rule["Properties"], name
+            assert "DeadLetterQueue" in properties, name
+    (alarm,) = resources(template, "AWS::CloudWatch::Alarm").values()
+    assert alarm["Threshold"] == 0
+
+
+def service_principals(template: Template) -> set[str]:
+    key = resources(template, "AWS::KMS::Key")["DataKey"]["KeyPolicy"]["Statement"]
+    allowed: set[str] = set()
+    for entry in key:
+        allowed.update(listed(entry["Principal"].get("Service", [])))
+    return allowed
+
+
+def test_eventbridge_may_use_the_key_of_its_dead_letter_queue(template: Template) -> None:
+    """A queue with a customer-managed key takes EventBridge's messages only if the key's policy says so."""
+    assert "events.amazonaws.com" in service_principals(template)
+
+
+# ------------------------------------------------------------------------------------ product code
+
+PRODUCT = ("src/isthmus", "functions", "edge_lambda", "layers", "statemachines", "template.yaml")
+SHIPPED_FAKES = "src/isthmus/adapters/local/"
+FORBIDDEN: dict[str, tuple[str, dict[str, str]]] = {
+    "an endpoint": (
+        r"localhost|127\.0\.0\.1|\b4566\b|endpoint_url\s*=|https?://[a-z0-9.-]*:\d+",
+        {
+            "src/isthmus/edge/server.py": "the edge core listens on loopback alone",
+            "src/isthmus/adapters/loopback.py": "an example of a core device's address in a docstring",
+        },
+    ),
+    "the local cloud": (
+        r"localstack|localemu|moto\b|isthmus_localcloud|ISTHMUS_LOCALCLOUD|is_local|IS_LOCAL",
+        {"src/isthmus/cli/local.py": "hands `isthmus local` over to the project in localcloud/"},
+    ),
+    "a test double": (r"adapters\.local|unittest|pytest|\bmock\b|Memory(Records|Queue|Tasks)", {}),
+    "an override of the endpoint": (
+        r"AWS_ENDPOINT_URL",
+        {"src/isthmus/adapters/aws/api.py": "boto3's own variable, for a request that boto3 does not send"},
+    ),
+}
+
+
+def product_files() -> Iterator[Path]:
+    for name in PRODUCT:
+        path = ROOT / name
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and file.suffix in (".py", ".json", ".yaml", ".txt", ".mk", ".toml", ""):
+                yield file
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_product_code_holds_none_of(what: str) -> None:
+    pattern, allowed = FORBIDDEN[what]
+    found: dict[str, list[str]] = {}
+    for file in product_files():
+        name = file.relative_to(ROOT).as_posix()
+        if name.startswith(SHIPPED_FAKES) or "__pycache__" in name:
+            continue
+        lines = [line for line in file.read_text(errors="replace").splitlines() if re.search(pattern, line)]
+        if lines:
+            found[name] = lines
+    assert set(found) == set(allowed), found
+
+
+def test_the_template_has_no_inline_code(template: Template) -> None:
+    for name, properties in functions(template).items():
+        assert "InlineCode" not in properties, name
+    for name, machine in resources(template, "AWS::Serverless::StateMachine").items():
+        assert "Definition" not in machine, name
+
+
+def parameter_defaults(template: Template) -> dict[str, Any]:
+    return {name: entry.get("Default") for name, entry in template["Parameters"].items()}
+
+
+def test_a_deploy_needs_no_parameter(template: Template) -> None:
+    assert None not in parameter_defaults(template).values()

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from workflow_world import CLOUD, NOW, World, onnx_model, pattern
+
+from isthmus.adapters.local.functions import MemoryFunctions, PublishedVersion
+from isthmus.errors import InvalidInput, LimitExceeded, ProofFailed, RolloutUnhealthy
+from isthmus.inference.archive import unpack_bundle
+from isthmus.inference.lambda_handler import answer
+from isthmus.inference.service import service_for_folder
+from isthmus.model import layout
+from isthmus.ports import Alias
+from isthmus.workflows.deploy_cloud import act
+from isthmus.workflows.package_model import Packaged, package_model
+from isthmus.workflows.shift_traffic import check_health, commit_champion, revert_traffic, shift_traffic
+from isthmus.workflows.stage_model import Staged, stage_model
+
+FUNCTION = "shop-model-digits"
+WEIGHTS = (0.1, 0.5, 1.0)
+READY = {"statusCode": 200, "body": "{}"}
+
+
+def ready(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    return READY
+
+
+def functions_with(handler: Callable[..., Any] = ready, versions: int = 2) -> MemoryFunctions:
+    """A model's function with that many published versions."""
+    functions = MemoryFunctions(handler)
+    for number in range(1, versions + 1):
+        functions.stage(FUNCTION, pattern(), (f"layer:{number}",), f"marker {number}")
+    return functions
+
+
+def packaged(world: World) -> Packaged:
+    key = world.registered()
+    world.attempt_left(key, 1, onnx_model())
+    return package_model(
+        key,
+        1,
+        blobs=world.blobs,
+        records=world.records,
+        signer=world.signer,
+        open_engine=world.engine,
+        installed=dict,
+        workdir=world.workdir(),
+    )
+
+
+def run(world: World, functions: MemoryFunctions, action: str, bundle: str, **event: Any) -> Any:
+    values = {"action": action, "model": "digits", "bundle": bundle, "function": FUNCTION, **event}
+    return act(
+        values,
+        CLOUD,
+        blobs=world.blobs,
+        records=world.records,
+        functions=functions,
+        signer=world.signer,
+        workdir=world.workdir(),
+        now=NOW,
+    )
+
+
+def stage(world: World, functions: MemoryFunctions, bundle: str) -> Staged:
+    return stage_model("digits", bundle, CLOUD, functions=functions, signer=world.signer)
+
+
+def test_staging_the_same_again_finds_the_same_version(world: World) -> None:
+    functions = MemoryFunctions()
+    functions.install("serve", pattern())
+    first = stage(world, functions, "b1")
+    assert first == stage(world, functions, "b1") == Staged(FUNCTION, "1", "", 60)
+    assert functions.layers["shop-model-digits"] == {"bundle b1": "bundles/digits/b1/layer.zip"}
+    version = functions.published(FUNCTION)[0]
+    assert version.layers[:2] == ("core:1", "onnx:1"), "the stack's layers come first"
+    assert version.layers[2].endswith("layer:shop-model-digits:1")
+    assert version.code.settings["Environment"]["Variables"]["ISTHMUS_PUBLIC_KEY"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pattern("code-2"),
+        pattern(layers=("core:2", "onnx:1")),
+        replace(pattern(), settings={"Environment": {"Variables": {"A": "b"}}}),
+    ],
+    ids=["code", "layer", "settings"],
+)
+def test_new_code_layers_or_settings_make_a_new_version(world: World, changed: Any) -> None:
+    functions = MemoryFunctions()
+    functions.install("serve", pattern())
+    assert stage(world, functions, "b1").version == "1"
+    functions.install("serve", changed)
+    assert stage(world, functions, "b1").version == "2"
+    assert stage(world, functions, "b2").version == "3"
+    functions.point(FUNCTION, Alias("2"))
+    assert stage(world, functions, "b2").previous == "2"
+
+
+def test_a_presigned_address_does_not_make_a_new_version(world: World) -> None:
+    functions = MemoryFunctions()
+    functions.install("serve", pattern())
+    first = stage(world, functions, "b1")
+    functions.install("serve", replace(pattern(), zip_url="https://another-signature"))
+    assert stage(world, functions, "b1") == first
+
+
+def test_a_name_over_lambdas_limit_is_refused(world: World) -> None:
+    functions = MemoryFunctions()
+    functions.install("serve", pattern())
+    settings = replace(CLOUD, stack="s" * 40)
+    with pytest.raises(LimitExceeded, match="at most 64"):
+        stage_model("digits-of-many-houses", "b", settings, functions=functions, signer=world.signer)
+
+
+def serving(world: World, bundle: str) -> Callable[..., Any]:
+    """The real serving code on a bundle's layer."""
+    archive = world.folder / f"layer-{bundle[:8]}.zip"
+    world.blobs.download(layout.bundle_folder("digits", bundle) + "layer.zip", archive)
+    folder = unpack_bundle(archive, world.folder / f"opt-{bundle[:8]}", prefix="isthmus/model/")
+    service = service_for_folder(folder, world.signer.public_key(), threads=1)
+    return lambda version, event: answer(event, service)
+
+
+def test_the_real_serving_code_proves_its_bundle(world: World) -> None:
+    bundle = packaged(world).bundle
+    functions = functions_with(serving(world, bundle), versions=1)
+    assert run(world, functions, "prove", bundle, version="1")["largest_difference"] < 1e-6
+
+
+def crash(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    raise MemoryError("out of memory")
+
+
+def never_ready(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    return {"statusCode": 503, "body": '{"error":"loading"}'}
+
+
+def wrong(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    tensor = {"name": "logits", "shape": [4, 3], "datatype": "FP32", "data": [9.0] * 12}
+    body = {"model_name": "digits", "model_version": "1", "outputs": [tensor]}
+    return {"statusCode": 200, "body": json.dumps(body)}
+
+
+def unreadable(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    return {"statusCode": 200, "body": "<html>"}
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        (crash, "failed with MemoryError"),
+        (never_ready, "is not ready"),
+        (wrong, "differs by"),
+        (unreadable, "cannot be read"),
+    ],
+)
+def test_a_version_that_answers_wrongly_is_not_proven(world: World, handler: Any, said: str) -> None:
+    bundle = packaged(world).bundle
+    with pytest.raises(ProofFailed, match=said):
+        run(world, functions_with(handler, versions=1), "prove", bundle, version="1")
+
+
+def test_traffic_shifts_by_steps_and_a_step_repeated_is_the_same() -> None:
+    functions = functions_with()
+    functions.point(FUNCTION, Alias("1"))
+    seen = []
+    for step in (0, 0, 1, 2):
+        shifted = shift_traffic(FUNCTION, "2", "1", step, weights=WEIGHTS, functions=functions)
+        seen.append((shifted.step, shifted.weight, shifted.done, functions.alias(FUNCTION)))
+    assert seen == [
+        (1, 0.1, False, Alias("1", "2", 0.1)),
+        (1, 0.1, False, Alias("1", "2", 0.1)),
+        (2, 0.5, False, Alias("1", "2", 0.5)),
+        (3, 1.0, True, Alias("2")),
+    ]
+
+
+@pytest.mark.parametrize("previous", ["", "2"])
+def test_without_another_version_all_traffic_goes_at_once(previous: str) -> None:
+    functions = functions_with()
+    shifted = shift_traffic(FUNCTION, "2", previous, 0, weights=WEIGHTS, functions=functions)
+    assert (shifted.done, functions.alias(FUNCTION)) == (True, Alias("2"))
+
+
+def test_a_version_that_answers_is_healthy_and_probes_are_counted() -> None:
+    functions = functions_with()
+    functions.point(FUNCTION, Alias("1", "2", 0.1))
+    assert check_health(FUNCTION, "2", "digits", functions=functions) == 30
+
+
+def test_a_version_that_nobody_reached_is_never_healthy() -> None:
+    functions = functions_with()
+    functions.point(FUNCTION, Alias("1"))
+    with pytest.raises(RolloutUnhealthy, match="answered 0 of 200 probes"):
+        check_health(FUNCTION, "2", "digits", functions=functions)
+
+
+@pytest.mark.parametrize("handler", [crash, never_ready])
+def test_one_failed_probe_is_unhealthy(handler: Any) -> None:
+    functions = functions_with(
+        lambda version, event: handler(version, event) if version.version == "2" else READY
+    )
+    functions.point(FUNCTION, Alias("1", "2", 0.5))
+    with pytest.raises(RolloutUnhealthy, match="version 2 failed a probe"):
+        check_health(FUNCTION, "2", "digits", functions=functions)
+
+
+def test_a_failure_of_the_old_version_is_not_the_new_ones() -> None:
+    functions = functions_with(
+        lambda version, event: crash(version, event) if version.version == "1" else READY
+    )
+    functions.point(FUNCTION, Alias("1", "2", 0.5))
+    assert check_health(FUNCTION, "2", "digits", functions=functions) == 6
+
+
+def test_reverting_goes_back_to_the_version_in_service_and_may_be_repeated() -> None:
+    functions = functions_with()
+    functions.point(FUNCTION, Alias("1", "2", 0.5))
+    assert revert_traffic(FUNCTION, "2", "1", functions=functions)
+    assert functions.alias(FUNCTION) == Alias("1")
+    assert not revert_traffic(FUNCTION, "2", "1", functions=functions)
+
+
+def test_there_is_nothing_to_go_back_to_before_the_first_model() -> None:
+    functions = functions_with()
+    assert not revert_traffic(FUNCTION, "1", "", functions=functions)
+    assert functions.alias(FUNCTION) is None
+
+
+def test_the_whole_way_into_service(world: World) -> None:
+    bundle = packaged(world).bundle
+    functions = MemoryFunctions(serving(world, bundle))
+    functions.install("serve", pattern())
+    staged = run(world, functions, "stage", bundle)
+    assert functions.alias(FUNCTION) is None, "staging routes nobody"
+    run(world, functions, "prove", bundle, version=staged["version"])
+    shifted = run(world, functions, "shift", bundle, step=0, **staged)
+    assert shifted["done"]
+    assert run(world, functions, "check", bundle, version=staged["version"]) == {"probes": 3}
+    run(world, functions, "commit", bundle, release=1, job_key="k", **staged)
+    champion = world.records.get(layout.CHAMPIONS, "digits")
+    assert champion is not None
+    assert {name: champion[name] for name in ("bundle", "release", "version", "since")} == {
+        "bundle": bundle,
+        "release": 1,
+        "version": "1",
+        "since": NOW,
+    }
+
+
+def test_an_unknown_action_is_refused(world: World) -> None:
+    with pytest.raises(InvalidInput, match="'destroy'"):
+        run(world, MemoryFunctions(), "destroy", "b")
+
+
+def test_the_last_commit_is_the_champion(world: World) -> None:
+    for release in (1, 2):
+        commit_champion("digits", f"b{release}", release, "k", "1", records=world.records, now=NOW)
+    assert [item["release"] for item in world.records.query(layout.CHAMPIONS)] == [2]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from workflow_world import GPU, World, device
+
+from isthmus import documents
+from isthmus.adapters.local.records import MemoryRecords
+from isthmus.errors import InvalidJob, NoPlacement
+from isthmus.model import layout
+from isthmus.model.device import DeviceDescriptor
+from isthmus.model.job import Import, Resources, Wishes
+from isthmus.model.messages import AttemptState, Work
+from isthmus.model.plan import Plan
+from isthmus.ports import Item
+from isthmus.rig import lease
+from isthmus.workflows.devices import RegisteredDevices
+from isthmus.workflows.plan_training import Planned, plan_training
+
+
+def plan(world: World, key: str, *devices: DeviceDescriptor) -> Planned:
+    registered = RegisteredDevices(world.records)
+    for entry in devices:
+        registered.register(entry)
+    return plan_training(key, blobs=world.blobs, records=world.records, devices=registered)
+
+
+def read_plan(world: World, planned: Planned) -> Plan:
+    return documents.decode(Plan, world.blobs.get(planned.plan, max_bytes=10_000), "plan")
+
+
+def allow_zones(world: World, *zones: str) -> None:
+    item = {"pk": layout.dataset_pk("digits"), "sk": layout.POLICY, "policy": {"zones": list(zones)}}
+    world.records.put(item)
+
+
+@pytest.mark.parametrize(
+    ("job", "rig", "said"),
+    [
+        ({}, {"usage": ("inference",)}, "needs a device for training; this one is for inference"),
+        ({}, {"frameworks": {"mxnet": ("1.8.0",)}}, "needs mxnet 1.9.1; the device has mxnet 1.8.0"),
+        ({}, {"frameworks": {}}, "the device has no mxnet"),
+        ({"resources": Resources(accelerators=2)}, {"accelerators": (GPU,)}, "needs 2 accelerators"),
+        (
+            {"resources": Resources(memory_bytes=32 << 30)},
+            {},
+            "needs 32.0 GiB of memory; the device has 16.0 GiB",
+        ),
+    ],
+    ids=["usage", "version", "framework", "accelerators", "memory"],
+)
+def test_a_refusal_says_what_was_needed_and_what_there_was(
+    world: World, job: dict[str, Any], rig: dict[str, Any], said: str
+) -> None:
+    key = world.registered(world.job(world.training(**job)))
+    with pytest.raises(NoPlacement, match=rf"rig-1: .*{said}"):
+        plan(world, key, device(**rig))
+
+
+def test_the_policy_refuses_a_zone_by_name(world: World) -> None:
+    key = world.registered()
+    allow_zones(world, "onprem-turin", "aws:*")
+    with pytest.raises(NoPlacement, match=r"onprem-turin, aws:\* alone; this device is in onprem-milan"):
+        plan(world, key, device())
+    allow_zones(world, "onprem-*")
+    assert plan(world, key, device()).rig == "rig-1"
+
+
+def test_a_wish_is_kept_but_never_overrides_the_policy(world: World) -> None:
+    key = world.registered(world.job(wishes=Wishes(run_on="sagemaker")))
+    with pytest.raises(NoPlacement, match="wishes to run on a sagemaker; this is a rig"):
+        plan(world, key, device())
+    allow_zones(world, "onprem-milan")
+    with pytest.raises(NoPlacement, match="the data policy"):
+        plan(world, key, device("cloud", kind="sagemaker", zone="aws:eu-west-1"))
+
+
+def test_a_cost_limit_refuses_what_could_cost_more_within_its_deadline(world: World) -> None:
+    job = world.job(world.training(deadline_seconds=7200), wishes=Wishes(max_cost_usd=1.0))
+    key = world.registered(job)
+    with pytest.raises(NoPlacement, match=r"could cost \$1\.20 .* the job allows \$1\.00"):
+        plan(world, key, device(price_per_hour_usd=0.6))
+    assert plan(world, key, device("cheap", price_per_hour_usd=0.5)).rig == "cheap"
+
+
+def test_without_a_device_the_sentence_says_what_to_do(world: World) -> None:
+    with pytest.raises(NoPlacement, match="isthmus rig join"):
+        plan(world, world.registered())
+
+
+def test_the_cheapest_wins_then_the_largest_then_the_name(world: World) -> None:
+    key = world.registered()
+    devices = [
+        device("dear", price_per_hour_usd=2.0, cores=64),
+        device("small", price_per_hour_usd=0.5, cores=4),
+        device("twin-b", price_per_hour_usd=0.5, cores=16),
+        device("twin-a", price_per_hour_usd=0.5, cores=16),
+    ]
+    planned = plan(world, key, *devices)
+    assert (planned.rig, planned.queue_url) == ("twin-a", "https://sqs/twin-a")
+    refusals = {entry.device: entry.reason for entry in read_plan(world, planned).refusals}
+    assert set(refusals) == {"dear", "small", "twin-b"}
+    assert "costs $2.0000 an hour" in refusals["dear"]
+    assert "at least as large" in refusals["small"]
+
+
+def test_the_plan_carries_the_jobs_times(world: World) -> None:
+    source = world.training(offline_tolerance_seconds=20, queue_deadline_seconds=300, deadline_seconds=1000)
+    planned = plan(world, world.registered(world.job(source)), device())
+    assert (planned.heartbeat_seconds, planned.queue_deadline_seconds) == (20, 300)
+    assert planned.deadline_seconds == 1900
+
+
+def test_an_import_is_not_planned(world: World) -> None:
+    artifact = world.put_blob("code/m.onnx", b"m")
+    with pytest.raises(InvalidJob, match="nothing to train"):
+        plan(world, world.registered(world.job(Import(artifact=artifact))), device())
+
+
+def take(key: str, fencing: int, records: MemoryRecords, rig: str = "rig-1") -> str:
+    work = Work(job_key=key, fencing=fencing, job="", manifest="", token="t", execution="e")
+    return lease.take(work, rig, records)
+
+
+def test_fencing_rises_and_the_lost_lease_is_marked(world: World) -> None:
+    key = world.registered()
+    assert plan(world, key, device()).fencing == 1
+    assert take(key, 1, world.records) == "fresh"
+    assert plan(world, key, device()).fencing == 2
+    assert world.lease(key)["state"] == AttemptState.LOST
+    assert take(key, 2, world.records, "rig-2") == "fresh"
+    assert take(key, 1, world.records) == "no", "the old attempt cannot come back"
+
+
+def test_an_outcome_that_was_committed_before_stands(world: World) -> None:
+    key = world.registered()
+    plan(world, key, device())
+    take(key, 1, world.records)
+    outcome = {"state": "FAILED", "cause": "boom"}
+    values = {"outcome": outcome, "state": "FAILED"}
+    world.records.update(layout.job_pk(key), layout.LEASE, values)
+    plan(world, key, device())
+    assert world.lease(key)["state"] == "FAILED"
+
+
+class LateRig(MemoryRecords):
+    """The rig commits its outcome after the planner has read the lease, before it writes."""
+
+    def get(self, pk: str, sk: str) -> Item | None:
+        found = super().get(pk, sk)
+        if sk == layout.LEASE and found is not None and not found.get("outcome"):
+            values = {"outcome": {"state": "SUCCEEDED"}, "state": "SUCCEEDED"}
+            super().update(pk, sk, values, expect={"fencing": found["fencing"], "outcome": None})
+        return found
+
+
+def test_an_outcome_that_comes_between_read_and_write_wins(world: World) -> None:
+    world.records = LateRig()
+    key = world.registered()
+    plan(world, key, device())
+    take(key, 1, world.records)
+    plan(world, key, device())
+    assert world.lease(key)["state"] == AttemptState.SUCCEEDED

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from workflow_world import World, pattern
+
+from isthmus.adapters.local.events import MemoryExecutions
+from isthmus.adapters.local.functions import MemoryFunctions, PublishedVersion
+from isthmus.errors import Unavailable
+from isthmus.ports import Alias, Invocation
+from isthmus.workflows.refresh_models import refresh_models
+from isthmus.workflows.route_inference import route_inference
+from isthmus.workflows.shift_traffic import commit_champion
+
+
+def echo(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    return {"statusCode": 200, "headers": {}, "body": json.dumps(dict(event)), "isBase64Encoded": False}
+
+
+def in_service(handler: Any = echo) -> MemoryFunctions:
+    functions = MemoryFunctions(handler)
+    functions.stage("shop-model-digits", pattern(), (), "m")
+    functions.point("shop-model-digits", Alias("1"))
+    return functions
+
+
+def ask(
+    world: World, path: str, method: str = "GET", functions: MemoryFunctions | None = None, **event: Any
+) -> tuple[int, dict[str, Any]]:
+    proxied = {"httpMethod": method, "path": path, **event}
+    answer = route_inference(
+        proxied, stack="shop", functions=functions or in_service(), records=world.records
+    )
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def champion(world: World, model: str = "digits", release: int = 1) -> None:
+    commit_champion(model, "b" * 64, release, "k", "1", records=world.records, now="now")
+
+
+def test_a_models_requests_reach_its_function_as_they_are(world: World) -> None:
+    body = '{"inputs": []}'
+    status, passed = ask(
+        world,
+        "/v2/models/digits/versions/3/infer",
+        "POST",
+        body=body,
+        headers={"content-type": "application/json", "authorization": "…"},
+        isBase64Encoded=False,
+        requestContext={"identity": "not passed on"},
+    )
+    assert status == 200
+    assert passed["path"] == "/v2/models/digits/versions/3/infer"
+    assert passed["body"] == body
+    assert "requestContext" not in passed
+
+
+def test_the_server_is_live_always_and_ready_with_a_model(world: World) -> None:
+    assert ask(world, "/v2/health/live") == (200, {"live": True})
+    assert ask(world, "/v2/health/ready") == (503, {"ready": False})
+    champion(world)
+    assert ask(world, "/v2/health/ready/") == (200, {"ready": True})
+    assert ask(world, "/v2")[1]["name"] == "isthmus"
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/health/ready"])
+def test_another_method_is_405(world: World, path: str) -> None:
+    status, body = ask(world, path, "POST")
+    assert (status, list(body)) == (405, ["error"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/v1/models/digits",
+        "/v2/models",
+        "/v2/modelsdigits",
+        "/v2/models/absent/infer",
+        "/v2/models/Digits/infer",
+        "/v2/models/digits:1/infer",
+        "/v2/models/..%2f..%2fadmin/infer",
+        "/v2/models/" + "x" * 200,
+        "/v2/models/digits*/infer",
+    ],
+)
+def test_what_is_not_there_is_404_with_one_sentence(world: World, path: str) -> None:
+    status, body = ask(world, path)
+    assert (status, list(body)) == (404, ["error"])
+
+
+def leaks(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    raise ValueError(f"secret in the request: {event['body']}")
+
+
+def test_a_crash_is_502_and_quotes_nothing_of_the_request(world: World) -> None:
+    status, body = ask(world, "/v2/models/digits/infer", "POST", in_service(leaks), body="4711")
+    assert status == 502
+    assert "4711" not in body["error"]
+    assert "ValueError" in body["error"]
+
+
+class Throttled(MemoryFunctions):
+    def invoke(self, function: str, qualifier: str, event: Mapping[str, Any]) -> Invocation:
+        raise Unavailable("Lambda did not answer: TooManyRequestsException")
+
+
+def test_a_throttled_model_is_503(world: World) -> None:
+    status, body = ask(world, "/v2/models/digits/infer", "POST", Throttled())
+    assert (status, list(body)) == (503, ["error"])
+
+
+def test_a_function_without_an_alias_is_no_model_in_service(world: World) -> None:
+    functions = MemoryFunctions(echo)
+    functions.stage("shop-model-digits", pattern(), (), "m")
+    assert ask(world, "/v2/models/digits/infer", "POST", functions)[0] == 404
+
+
+def test_a_deploy_refreshes_every_champion_once(world: World) -> None:
+    executions = MemoryExecutions()
+    champion(world, "digits", 3)
+    champion(world, "fashion", 1)
+    serving = {"Code": "arn:1", "MemoryMb": "1769"}
+
+    def refresh(serving: dict[str, str]) -> list[str]:
+        return refresh_models(serving, records=world.records, executions=executions, machine="m")
+
+    assert refresh(serving) == ["digits", "fashion"]
+    assert refresh(dict(reversed(serving.items()))) == [], "the same event delivered twice"
+    assert refresh({**serving, "MemoryMb": "3538"}) == ["digits", "fashion"]
+    names = [name for _, name in executions.started]
+    assert all(len(name) <= 80 for name in names)
+    payload = executions.started["m", names[0]]
+    assert payload == {"model": "digits", "bundle": "b" * 64, "release": 3, "job_key": "k"}
+
+
+def test_without_a_model_in_service_a_deploy_starts_nothing(world: World) -> None:
+    executions = MemoryExecutions()
+    assert refresh_models({}, records=world.records, executions=executions, machine="m") == []
+    assert executions.started == {}
