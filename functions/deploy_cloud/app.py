@@ -27,4 +27,5 @@ def handler(event: dict[str, Any], context: object) -> Any:
             signer=bootstrap.signer(settings.signing_key),
             workdir=workdir,
             now=bootstrap.now(),
+            clock=bootstrap.clock().now(),
         )

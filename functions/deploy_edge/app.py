@@ -24,10 +24,12 @@ def handler(event: dict[str, Any], context: object) -> Any:
         event["model"],
         event["bundle"],
         event["release"],
+        event["rollout"],
         settings=settings,
         functions=bootstrap.functions(settings.bucket),
         fleet=fleet,
         records=bootstrap.records(settings.table),
         signer=bootstrap.signer(settings.signing_key),
+        clock=bootstrap.clock().now(),
     )
     return msgspec.to_builtins(deployed)

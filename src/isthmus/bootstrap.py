@@ -260,5 +260,11 @@ def job_cost(job_key: str, outputs: dict[str, str]) -> Cost:
         key = layout.plan_key(job_key, lease["fencing"])
         raw = blobs(outputs["Bucket"]).get(key, max_bytes=documents.MAX_DOCUMENT_BYTES)
         price = documents.decode(Plan, raw, key).price_per_hour_usd
-    execution = outputs["TrainAndDeployMachine"].replace(":stateMachine:", ":execution:")
-    return cost_of(usage_of(f"{execution}:{job_key}", seconds, price))
+    return cost_of(usage_of(pipeline(outputs).arn(job_key), seconds, price))
+
+
+def aws_errors() -> tuple[type[Exception], ...]:
+    """The exceptions of AWS's own library that no adapter gave a name of ours."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return BotoCoreError, ClientError

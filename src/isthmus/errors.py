@@ -24,6 +24,7 @@
     ├── AttemptLost                  the rig's fault; Step Functions runs the job again
     ├── ProofFailed                  a staged version answers its golden inputs wrongly
     ├── RolloutUnhealthy             a version failed, or was not seen working, while shifting
+    ├── RolloutBusy                  another roll-out of the model is under way; wait for it
     ├── EdgeDeploymentFailed         a core device or deployment did not take the model
     ├── Conflict                     somebody else committed first
     ├── Unavailable                  a service did not answer; repeating it may help
@@ -140,6 +141,10 @@ class ProofFailed(IsthmusError):
 
 class RolloutUnhealthy(IsthmusError):
     """A version failed health checks while traffic was shifted, or nothing was seen of it."""
+
+
+class RolloutBusy(IsthmusError):
+    """Another roll-out of the same model is under way; the call may be repeated."""
 
 
 class EdgeDeploymentFailed(IsthmusError):

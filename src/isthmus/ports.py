@@ -175,6 +175,9 @@ class Functions(Protocol):
 
     def alias(self, function: str) -> Alias | None: ...
     def point(self, function: str, alias: Alias) -> None: ...
+    def unroute(self, function: str) -> None:
+        """Remove the alias: the function is not in service."""
+
     def publish_version(self, function: str) -> str:
         """Publish the current code, if it changed since the last version; return the version's ARN."""
 
@@ -230,4 +233,8 @@ class Executions(Protocol):
     """State machines."""
 
     def start(self, machine: str, name: str, payload: Mapping[str, Any]) -> bool:
-        """Return False when an execution of that name already ran or runs."""
+        """Return False when an execution of that name is known to have run already.
+
+        While one runs, AWS answers the same start as if it had made it: True says no more than that
+        there is exactly one.
+        """

@@ -21,7 +21,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
         ("show", _show, "where a job is, and how it ended"),
         ("follow", _follow, "follow a job to its end; exit status 0 when it deployed"),
         ("cost", _cost, "what a job cost, at list prices"),
-        ("retry", _retry, "run a failed job again from the step that failed"),
+        ("retry", _retry, "run a job that has ended again"),
         ("stop", _stop, "stop a running job"),
     ):
         verb = verbs.add_parser(name, parents=[common], help=text)
@@ -61,8 +61,8 @@ def _cost(options: argparse.Namespace, output: Output) -> None:
 
 
 def _retry(options: argparse.Namespace, output: Output) -> None:
-    bootstrap.pipeline(Stack(options.stack).outputs).redrive(options.job_key)
-    output.result({"job_key": options.job_key}, f"job {options.job_key} runs again from where it failed")
+    bootstrap.pipeline(Stack(options.stack).outputs).retry(options.job_key)
+    output.result({"job_key": options.job_key}, f"job {options.job_key} runs again")
 
 
 def _stop(options: argparse.Namespace, output: Output) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from isthmus import __version__
+from isthmus import __version__, bootstrap
 from isthmus.cli import dataset, job, local, model, policy, predict, rig
 from isthmus.cli.output import Output
 from isthmus.errors import IsthmusError
@@ -54,6 +54,9 @@ def _guarded(run: object, output: Output) -> int:
     except IsthmusError as error:
         output.error(type(error).__name__, str(error))
         return error.exit_code
+    except bootstrap.aws_errors() as error:
+        output.error(type(error).__name__, f"AWS refused or did not answer: {error}")
+        return 1
     except KeyboardInterrupt:
         output.error("Interrupted", "interrupted")
         return 130

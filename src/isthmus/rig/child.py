@@ -30,10 +30,14 @@ METRIC = re.compile(
 OnLine = Callable[[str], None]
 
 
+MAX_METRIC = 1e125
+"""DynamoDB's numbers end at 9.99e125."""
+
+
 def metrics_in(line: str) -> dict[str, float]:
-    """Return the ``name=value`` pairs of a line whose values are finite numbers."""
+    """Return the ``name=value`` pairs of a line whose values are numbers that DynamoDB takes."""
     found = {name: float(value) for name, value in METRIC.findall(line)}
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+    return {name: value for name, value in found.items() if math.isfinite(value) and abs(value) < MAX_METRIC}
 
 
 @dataclass

@@ -11,6 +11,11 @@ from isthmus.config import DeployEdgeSettings
 from isthmus.errors import Conflict, EdgeDeploymentFailed
 from isthmus.model import layout
 from isthmus.ports import EdgeComponent, EdgeFleet, EdgeStatus, Functions, Records, Signer
+from isthmus.workflows.rollout_lock import acquire, give_back
+
+EDGE = "EDGE"
+LOCK_SECONDS = 180
+"""Longer than the function that holds the lock may run."""
 
 DONE = frozenset({"SUCCEEDED", "COMPLETED"})
 FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED"})
@@ -35,12 +40,14 @@ def deploy_edge(
     model: str,
     bundle: str,
     release: int,
+    rollout: str,
     *,
     settings: DeployEdgeSettings,
     functions: Functions,
     fleet: EdgeFleet,
     records: Records,
     signer: Signer,
+    clock: float,
 ) -> EdgeDeployment:
     """Create both components of the release and deploy them to the stack's thing group."""
     stack = settings.stack
@@ -66,7 +73,12 @@ def deploy_edge(
         lambda_component, version_arn, environment, {bundle_component.name: bundle_component.version}
     )
     components = (bundle_component, lambda_component)
-    deployment = fleet.deploy(settings.edge_target, components, f"{bundle[:40]}-{lambda_version}")
+    # A deployment replaces all that its target has: two that merge at once would lose one.
+    acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
+    try:
+        deployment = fleet.deploy(settings.edge_target, components, f"{rollout[:48]}-{release}")
+    finally:
+        give_back(EDGE, rollout, records=records)
     return EdgeDeployment(deployment, [f"{entry.name} {entry.version}" for entry in components])
 
 
@@ -114,7 +126,7 @@ def _port(model: str, base_port: int, records: Records) -> int:
     item = records.get(layout.model_pk(model), "EDGE")
     if item is not None and item.get("port_number"):
         return base_port + int(item["port_number"]) - 1
-    number = records.next_number("EDGE", "PORTS")
+    number = records.next_number(EDGE, "PORTS")
     try:
         records.update(layout.model_pk(model), "EDGE", {"port_number": number}, expect={"port_number": None})
     except Conflict:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import DigestMismatch, InvalidModel
+from isthmus.errors import DigestMismatch, InvalidInput, InvalidModel
 from isthmus.model import layout
 from isthmus.model.bundle import MODEL_FILE, BundleManifest
 from isthmus.model.job import Evaluation, Import, Job
@@ -43,11 +43,16 @@ def evaluate_model(
     else:
         inputs, labels = load_held_out(manifest, job.evaluation, blobs)
         candidate = score_file(candidate_path, inputs, labels, job.preprocessing, open_engine)
-        best = None
+        verdict = gate(job.evaluation, candidate, None)
         if champion is not None:
             path, served = _fetch_champion(champion, blobs, workdir)
-            best = score_file(path, inputs, labels, served.preprocessing, open_engine)
-        verdict = gate(job.evaluation, candidate, best)
+            try:
+                best = score_file(path, inputs, labels, served.preprocessing, open_engine)
+                verdict = gate(job.evaluation, candidate, best)
+            except InvalidInput as error:
+                # The data changed its form: only the minimum can be asked of the first model for it.
+                reason = f"{verdict.reason} that takes this data: the champion does not ({error})"
+                verdict = msgspec.structs.replace(verdict, reason=reason)
     scores = {"accepted": verdict.accepted, "candidate": verdict.candidate, "champion": verdict.champion}
     records.update(layout.job_pk(job_key), layout.STATE, {"evaluation": {**scores, "reason": verdict.reason}})
     return verdict

@@ -17,6 +17,7 @@ EXPLANATIONS = {
     ("TrainOnRig", "States.Timeout"): "the training did not end within its deadline",
     ("TrainOnRig", "States.HeartbeatTimeout"): "the rig fell silent during the training, in every attempt",
 }
+JOB_KEY_CHARACTERS = 40
 MAX_CAUSE_CHARACTERS = 8_000
 
 
@@ -44,6 +45,20 @@ def record_outcome(
     }
     events.publish(f"isthmus job {state.lower()}", {"job_key": job_key, **ended, **facts})
     return Outcome(state, error, cause)
+
+
+def from_status_change(detail: dict[str, Any]) -> dict[str, Any]:
+    """Return what to record of an execution that ended without a state of its own to record it.
+
+    ``detail`` is of EventBridge's "Step Functions Execution Status Change": ABORTED or TIMED_OUT.
+    """
+    stopped = detail["status"] == "ABORTED"
+    cause = detail.get("cause") or ("the execution was stopped" if stopped else "the execution timed out")
+    return {
+        "job_key": detail["name"][:JOB_KEY_CHARACTERS],
+        "state": "ABORTED" if stopped else "FAILED",
+        "failure": {"Error": detail.get("error") or f"Execution.{detail['status']}", "Cause": cause},
+    }
 
 
 def explain(failure: dict[str, Any]) -> tuple[str, str]:

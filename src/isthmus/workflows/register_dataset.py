@@ -80,7 +80,8 @@ def _read_manifest(manifest_key: str, job_key: str, blobs: BlobStore) -> Manifes
         raise InvalidManifest(
             f"{manifest_key} names {len(manifest.files)} files; at most {MAX_FILES} are taken: pack them into archives"
         )
-    paths = [file.path for file in manifest.files]
+    # `a` and `training/a` are the same file to a training script: the channel is the first folder.
+    paths = [file.path if "/" in file.path else f"{file.channel}/{file.path}" for file in manifest.files]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise InvalidManifest(f"{manifest_key} names {twice} more than once")

@@ -59,12 +59,18 @@ def check_health(function: str, version: str, model: str, *, functions: Function
 
 
 def revert_traffic(function: str, version: str, previous: str, *, functions: Functions) -> bool:
-    """Point the alias back at ``previous``; return False when there is nothing to go back to."""
+    """Take the traffic off ``version``; return False when it has none.
+
+    It goes back to ``previous``; without one, the model has no alias again, and is not in service.
+    """
     alias = functions.alias(function)
-    if not previous or alias is None or alias == Alias(previous):
+    if alias is None or previous == version or version not in (alias.version, alias.next_version):
         return False
-    functions.point(function, Alias(previous))
-    return previous != version
+    if previous:
+        functions.point(function, Alias(previous))
+    else:
+        functions.unroute(function)
+    return True
 
 
 def commit_champion(

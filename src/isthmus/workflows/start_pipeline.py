@@ -28,7 +28,7 @@ def start_pipeline(manifest_key: str, *, blobs: BlobStore, executions: Execution
         key = key_of(blobs.get(manifest_key, max_bytes=documents.MAX_DOCUMENT_BYTES))
     except LimitExceeded:
         key = documents.sha256(manifest_key.encode())[:40]
-    new = executions.start(machine, key, {"manifest_key": manifest_key, "job_key": key, "attempt": 0})
+    new = executions.start(machine, key, {"manifest_key": manifest_key, "job_key": key})
     return Started(key, new)
 
 

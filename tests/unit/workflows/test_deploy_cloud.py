@@ -53,7 +53,14 @@ def packaged(world: World) -> Packaged:
 
 
 def run(world: World, functions: MemoryFunctions, action: str, bundle: str, **event: Any) -> Any:
-    values = {"action": action, "model": "digits", "bundle": bundle, "function": FUNCTION, **event}
+    values = {
+        "action": action,
+        "model": "digits",
+        "bundle": bundle,
+        "function": FUNCTION,
+        "rollout": "run-1",
+        **event,
+    }
     return act(
         values,
         CLOUD,
@@ -63,6 +70,7 @@ def run(world: World, functions: MemoryFunctions, action: str, bundle: str, **ev
         signer=world.signer,
         workdir=world.workdir(),
         now=NOW,
+        clock=1000.0,
     )
 
 
@@ -237,7 +245,7 @@ def test_the_whole_way_into_service(world: World) -> None:
     bundle = packaged(world).bundle
     functions = MemoryFunctions(serving(world, bundle))
     functions.install("serve", pattern())
-    staged = run(world, functions, "stage", bundle)
+    staged = run(world, functions, "stage", bundle, release=1)
     assert functions.alias(FUNCTION) is None, "staging routes nobody"
     run(world, functions, "prove", bundle, version=staged["version"])
     shifted = run(world, functions, "shift", bundle, step=0, **staged)

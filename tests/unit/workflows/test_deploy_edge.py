@@ -9,7 +9,7 @@ from workflow_world import EDGE, World, pattern
 from isthmus.adapters.local.fleet import MAX_RECIPE_BYTES, MemoryFleet
 from isthmus.adapters.local.functions import MemoryFunctions
 from isthmus.edge.core import EdgeSettings
-from isthmus.errors import EdgeDeploymentFailed, LimitExceeded
+from isthmus.errors import EdgeDeploymentFailed, LimitExceeded, RolloutBusy
 from isthmus.ports import EdgeComponent, EdgeStatus
 from isthmus.workflows.deploy_edge import EdgeDeployment, check_edge, deploy_edge, model_recipe
 
@@ -28,11 +28,13 @@ class Edge:
             model,
             bundle,
             release,
+            f"run-of-{model}",
             settings=EDGE,
             functions=self.functions,
             fleet=self.fleet,
             records=self.world.records,
             signer=self.world.signer,
+            clock=1000.0,
         )
 
     def environment(self, model: str, version: str) -> dict[str, str]:
@@ -91,6 +93,16 @@ def test_a_port_is_given_once_and_each_model_has_its_own(edge: Edge) -> None:
 def test_deploying_again_is_the_same_deployment(edge: Edge) -> None:
     assert edge.deploy() == edge.deploy()
     assert len(edge.fleet.deployments[EDGE.edge_target]) == 1
+
+
+def test_two_that_deploy_at_once_take_turns(edge: Edge) -> None:
+    edge.world.records.put({"pk": "EDGE", "sk": "ROLLOUT", "holder": "somebody", "until": 1060})
+    with pytest.raises(RolloutBusy, match="somebody"):
+        edge.deploy()
+    assert edge.fleet.deployments == {}
+    edge.world.records.put({"pk": "EDGE", "sk": "ROLLOUT", "holder": "somebody", "until": 999})
+    edge.deploy()
+    assert (edge.world.records.get("EDGE", "ROLLOUT") or {})["holder"] is None
 
 
 def test_new_edge_code_is_a_new_component_version(edge: Edge) -> None:

@@ -8,7 +8,7 @@ from workflow_world import NOW, World
 
 from isthmus.adapters.local.events import MemoryEvents
 from isthmus.model import layout
-from isthmus.workflows.record_outcome import MAX_CAUSE_CHARACTERS, explain, record_outcome
+from isthmus.workflows.record_outcome import MAX_CAUSE_CHARACTERS, explain, from_status_change, record_outcome
 
 KEY = "a" * 40
 LAMBDA = json.dumps(
@@ -107,3 +107,14 @@ def test_a_failure_before_registering_is_recorded_too(world: World) -> None:
     record_outcome(KEY, "FAILED", failure, records=world.records, events=events, now=NOW)
     assert world.state(KEY)["error"] == "InvalidManifest"
     assert events.published[0][0] == "isthmus job failed"
+
+
+def test_a_stopped_execution_is_an_end_of_its_own() -> None:
+    detail = {"name": "a" * 40 + "-1", "status": "ABORTED", "cause": "the data was wrong"}
+    assert from_status_change(detail) == {
+        "job_key": "a" * 40,
+        "state": "ABORTED",
+        "failure": {"Error": "Execution.ABORTED", "Cause": "the data was wrong"},
+    }
+    timed_out = from_status_change({"name": "b" * 40, "status": "TIMED_OUT"})
+    assert (timed_out["state"], timed_out["failure"]["Cause"]) == ("FAILED", "the execution timed out")

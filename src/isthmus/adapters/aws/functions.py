@@ -124,6 +124,9 @@ class LambdaFunctions:
             client("lambda").update_alias(**request)
 
     @passing_trouble("Lambda")
+    def unroute(self, function: str) -> None:
+        client("lambda").delete_alias(FunctionName=function, Name=LIVE)
+
     def publish_version(self, function: str) -> str:
         return str(client("lambda").publish_version(FunctionName=function)["FunctionArn"])
 

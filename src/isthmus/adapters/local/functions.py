@@ -97,6 +97,9 @@ class MemoryFunctions:
     def point(self, function: str, alias: Alias) -> None:
         self._aliases[function] = alias
 
+    def unroute(self, function: str) -> None:
+        self._aliases.pop(function, None)
+
     def publish_version(self, function: str) -> str:
         code = self._latest[function]
         with self._lock:

@@ -17,7 +17,7 @@ class MemoryPipeline:
         looks = self.script.get(job_key, [("", [])])
         return looks.pop(0) if len(looks) > 1 else looks[0]
 
-    def redrive(self, job_key: str) -> None:
+    def retry(self, job_key: str) -> None:
         if self.state(job_key)[0] not in ("FAILED", "ABORTED", "TIMED_OUT"):
             raise Refused(f"job {job_key} cannot be run again: it has not failed")
         self.retried.append(job_key)
