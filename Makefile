@@ -30,7 +30,7 @@ demo: setup ## the whole system on this machine: upload, train, deploy, predict;
 test: setup ## every test; the fast ones first
 	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q
 	@SAM_CLI=$(CURDIR)/$(BIN)/sam $(UV) run --frozen --project localcloud pytest localcloud/tests -q -p no:cacheprovider
-	@$(BIN)/python -m pytest tests -m "e2e or slow" -q
+	@ISTHMUS_E2E=local $(BIN)/python -m pytest tests -m "e2e or slow" -q
 
 .PHONY: fast
 fast: setup ## the tests that need no deployed stack
@@ -41,13 +41,14 @@ e2e: setup ## the end-to-end test; on a real account when AWS credentials are se
 	@$(BIN)/python -m pytest tests -m e2e -q
 
 .PHONY: check
-check: setup ## formatting, lint, types, import rules, templates and state machines
+check: setup ## formatting, lint, types, import rules, template and state machines
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/cfn-lint template.yaml
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-west-1} $(BIN)/sam validate --lint --template template.yaml
+	@$(BIN)/python -m pytest tests/statemachines tests/template -q
 	@cd localcloud && ../$(BIN)/ruff check . && $(UV) run --frozen mypy
 
 .PHONY: bench

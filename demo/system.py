@@ -58,11 +58,15 @@ def free_port() -> int:
 
 @dataclass
 class System:
-    """Everything in ``folder``; ``close`` ends what was started."""
+    """Everything in ``folder``; ``close`` ends what was started.
+
+    ``cloud_of_its_own``: a local cloud, by ``up``; else the environment says which AWS is meant.
+    """
 
     folder: Path
     say: Say
     stack: str = "isthmus"
+    cloud_of_its_own: bool = True
     env: dict[str, str] = field(default_factory=dict)
     endpoint_url: str = ""
     edge_port: int = 0
@@ -72,10 +76,16 @@ class System:
         self.folder = self.folder.absolute()
         self.cloud = self.folder / "cloud"
         self.bin = Path(sys.executable).parent
-        # A user's own AWS set-up must not reach the local cloud, nor the local cloud the user's.
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ISTHMUS_"))
-        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ISTHMUS_")}
+        if self.cloud_of_its_own:
+            # A user's own AWS set-up must not reach the local cloud, nor the local cloud the user's.
+            kept = {name: value for name, value in kept.items() if not name.startswith("AWS_")} | {
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_ACCESS_KEY_ID": "local",
+                "AWS_SECRET_ACCESS_KEY": "local",
+                "AWS_CONFIG_FILE": str(self.folder / "no-config"),
+                "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "no-credentials"),
+            }
         self.env = {
             **kept,
             "ISTHMUS_UV": os.environ.get("ISTHMUS_UV", str(ROOT / ".tools/bin/uv")),
@@ -84,12 +94,6 @@ class System:
             "SAM_CLI_TELEMETRY": "0",
             "ORT_DISABLE_TELEMETRY": "1",
             "__SAM_CLI_APP_DIR": str(self.folder / "sam"),
-            "AWS_EC2_METADATA_DISABLED": "true",
-            # The local cloud takes any credentials; a user's own are never sent there.
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_CONFIG_FILE": str(self.folder / "no-config"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "no-credentials"),
         }
 
     # ------------------------------------------------------------------ the cloud and the stack
@@ -112,13 +116,13 @@ class System:
     def deploy(self, *, project: Path = ROOT, **parameters: object) -> None:
         """``sam deploy``; the parameters that name this machine's ports and folders go on top."""
         self.edge_port = self.edge_port or free_port()
-        chosen = {
+        chosen: dict[str, object] = {
             "RolloutWeights": "0.5,1",
             "RolloutStepSeconds": ROLLOUT_STEP_SECONDS,
-            "EdgeRoot": self.cloud / "edge" / CORE,
-            "EdgePort": self.edge_port,
             **parameters,
         }
+        if self.cloud_of_its_own:
+            chosen |= {"EdgeRoot": self.cloud / "edge" / CORE, "EdgePort": self.edge_port}
         overrides = [f"{name}={value}" for name, value in chosen.items()]
         command = [self.bin / "sam", "deploy", "--config-env", "local", "--parameter-overrides", *overrides]
         run(

@@ -1,4 +1,4 @@
-"""The states of the machine ``deploy_cloud``: stage, prove, shift, check, revert."""
+"""The states of the machine ``deploy_cloud``, and the event of an execution of it that ended badly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
 from isthmus.config import DeployCloudSettings
-from isthmus.workflows.deploy_cloud import act
+from isthmus.workflows.deploy_cloud import act, after_the_end
 
 logger = Logger()
 
@@ -17,6 +17,13 @@ logger = Logger()
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: object) -> Any:
     settings = DeployCloudSettings.from_env(os.environ)
+    if "detail" in event:
+        return after_the_end(
+            event["detail"],
+            records=bootstrap.records(settings.table),
+            functions=bootstrap.functions(settings.bucket),
+            events=bootstrap.events(settings.event_bus),
+        )
     with bootstrap.workdir() as workdir:
         return act(
             event,

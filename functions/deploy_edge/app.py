@@ -17,19 +17,26 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: object) -> Any:
-    settings, fleet = DeployEdgeSettings.from_env(os.environ), bootstrap.fleet()
+    settings = DeployEdgeSettings.from_env(os.environ)
+    model, release, rollout = event["model"], event["release"], event["rollout"]
+    fleet, records = bootstrap.fleet(), bootstrap.records(settings.table)
+    now = bootstrap.clock().now()
     if "deployment" in event:
-        return msgspec.to_builtins(check_edge(event["deployment"], settings.edge_target, fleet=fleet))
+        deployment = event["deployment"]
+        progress = check_edge(
+            deployment, model, release, rollout, settings=settings, fleet=fleet, records=records, clock=now
+        )
+        return msgspec.to_builtins(progress)
     deployed = deploy_edge(
-        event["model"],
+        model,
         event["bundle"],
-        event["release"],
-        event["rollout"],
+        release,
+        rollout,
         settings=settings,
         functions=bootstrap.functions(settings.bucket),
         fleet=fleet,
-        records=bootstrap.records(settings.table),
+        records=records,
         signer=bootstrap.signer(settings.signing_key),
-        clock=bootstrap.clock().now(),
+        clock=now,
     )
     return msgspec.to_builtins(deployed)

@@ -26,6 +26,7 @@ def handler(event: dict[str, Any], context: object) -> Any:
         records=bootstrap.records(settings.table),
         events=bootstrap.events(settings.event_bus),
         now=bootstrap.now(),
+        unless_ended=asked.get("unless_ended", False),
     )
     logger.info(
         "outcome", extra={"job_key": asked["job_key"], "state": outcome.state, "error": outcome.error}

@@ -21,7 +21,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     status, reason = "SUCCESS", "started"
     try:
         if event["RequestType"] == "Update":
-            logger.info("refreshed", extra={"models": _refresh(event["ResourceProperties"])})
+            logger.info("refreshed", extra={"models": _refresh(event["RequestId"])})
     except Exception as error:  # whatever it was: without an answer the stack waits for an hour
         logger.exception("refresh failed")
         status, reason = "FAILED", f"{type(error).__name__}: {error}"
@@ -33,10 +33,10 @@ def handler(event: dict[str, Any], context: Any) -> None:
         logger.info("answered", extra={"status": status})
 
 
-def _refresh(properties: dict[str, Any]) -> list[str]:
+def _refresh(request_id: str) -> list[str]:
     settings = RefreshModelsSettings.from_env(os.environ)
     return refresh_models(
-        properties,
+        request_id,
         records=bootstrap.records(settings.table),
         executions=bootstrap.executions(),
         machine=settings.deploy_cloud,

@@ -9,7 +9,7 @@ import msgspec
 from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
-from isthmus.config import StateSettings
+from isthmus.config import RegisterDatasetSettings
 from isthmus.workflows.register_dataset import register_dataset
 
 logger = Logger()
@@ -17,10 +17,11 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: object) -> Any:
-    settings = StateSettings.from_env(os.environ)
+    settings = RegisterDatasetSettings.from_env(os.environ)
     registered = register_dataset(
         event["manifest_key"],
         event["job_key"],
+        stack=settings.stack,
         blobs=bootstrap.blobs(settings.bucket),
         records=bootstrap.records(settings.table),
         now=bootstrap.now(),

@@ -33,6 +33,14 @@ def recipe(name: str, version: str = "1.0.0", **manifest: Any) -> bytes:
     return json.dumps({**found, "Manifests": [{"Platform": {"os": "linux"}, **manifest}]}).encode()
 
 
+def make(cloud: Cloud, **request: Any) -> str:
+    """Create a component version and wait until it can be deployed; return its ARN."""
+    gg = cloud.client("greengrassv2")
+    arn: str = gg.create_component_version(**request)["arn"]
+    wait_for(lambda: gg.describe_component(arn=arn)["status"]["componentState"] == "DEPLOYABLE")
+    return arn
+
+
 @pytest.fixture(scope="module")
 def function(cloud: Cloud) -> str:
     return cloud.function("edgefn", SOURCE, Publish=True)
@@ -41,13 +49,14 @@ def function(cloud: Cloud) -> str:
 @pytest.fixture(scope="module")
 def serve(cloud: Cloud, function: str) -> str:
     """A model component, a Lambda component that depends on it, a thing group and a device in it."""
-    gg, s3 = cloud.client("greengrassv2"), cloud.client("s3")
+    s3 = cloud.client("s3")
     s3.create_bucket(Bucket="bundles", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     s3.put_object(Bucket="bundles", Key="v1/model.zip", Body=zipped(weights="x"))
     artifacts = [{"Uri": "s3://bundles/v1/model.zip", "Unarchive": "NONE"}]
     script = {"Install": "cp {artifacts:path}/model.zip {work:path}/model.zip"}
-    gg.create_component_version(inlineRecipe=recipe("weights", Artifacts=artifacts, Lifecycle=script))
-    made = gg.create_component_version(
+    make(cloud, inlineRecipe=recipe("weights", Artifacts=artifacts, Lifecycle=script))
+    arn = make(
+        cloud,
         lambdaFunction={
             "lambdaArn": f"{function}:1",
             "componentName": "serve",
@@ -58,11 +67,10 @@ def serve(cloud: Cloud, function: str) -> str:
                 "linuxProcessParams": {"isolationMode": "NoContainer"},
                 "eventSources": [{"topic": "frames/+", "type": "PUB_SUB"}],
             },
-        }
+        },
     )
     cloud.client("iot").create_thing_group(thingGroupName="sites")
     cloud.cli("edge", "start", "site-1", "--group", "sites")
-    arn: str = made["arn"]
     return arn
 
 
@@ -125,6 +133,18 @@ def test_recipes_are_checked(cloud: Cloud) -> None:
         create(inlineRecipe=recipe("twice"))
 
 
+def test_a_component_is_made_after_the_answer_and_deployed_only_then(cloud: Cloud) -> None:
+    gg = cloud.client("greengrassv2")
+    target = cloud.client("iot").create_thing(thingName="early")["thingArn"]
+    wanted = {"targetArn": target, "components": {"fresh": {"componentVersion": "1.0.0"}}}
+    made = gg.create_component_version(inlineRecipe=recipe("fresh"))
+    assert made["status"]["componentState"] == "REQUESTED"
+    with pytest.raises(ClientError, match=r"ValidationException.*fresh version 1.0.0 is REQUESTED"):
+        gg.create_deployment(**wanted)
+    wait_for(lambda: gg.describe_component(arn=made["arn"])["status"]["componentState"] == "DEPLOYABLE")
+    assert gg.create_deployment(**wanted)["deploymentId"]
+
+
 def test_a_component_can_be_read_back(cloud: Cloud, serve: str) -> None:
     gg = cloud.client("greengrassv2")
     assert gg.describe_component(arn=serve)["status"]["componentState"] == "DEPLOYABLE"
@@ -175,7 +195,7 @@ def test_an_artifact_that_changed_is_refused_and_the_old_plan_goes_on(cloud: Clo
     assert deploy(cloud, GROUP, serve="1.0.0")["coreDeviceExecutionStatus"] == "COMPLETED"
     s3.put_object(Bucket="bundles", Key="v2/model.zip", Body=b"first")
     artifacts = [{"Uri": "s3://bundles/v2/model.zip", "Unarchive": "NONE"}]
-    bad = gg.create_component_version(inlineRecipe=recipe("weights", "1.1.0", Artifacts=artifacts))["arn"]
+    bad = make(cloud, inlineRecipe=recipe("weights", "1.1.0", Artifacts=artifacts))
     s3.put_object(Bucket="bundles", Key="v2/model.zip", Body=b"second")
     found = deploy(cloud, THING, weights="1.1.0")
     assert found["coreDeviceExecutionStatus"] == "FAILED" and "Integrity check" in found["reason"]
@@ -186,9 +206,8 @@ def test_an_artifact_that_changed_is_refused_and_the_old_plan_goes_on(cloud: Clo
 
 
 def test_a_broken_component_rolls_back(cloud: Cloud, serve: str) -> None:
-    gg = cloud.client("greengrassv2")
     assert deploy(cloud, GROUP, serve="1.0.0")["coreDeviceExecutionStatus"] == "COMPLETED"
-    gg.create_component_version(inlineRecipe=recipe("crash", Lifecycle={"Install": "exit 7"}))
+    make(cloud, inlineRecipe=recipe("crash", Lifecycle={"Install": "exit 7"}))
     found = deploy(cloud, THING, crash="1.0.0")
     assert found["coreDeviceExecutionStatus"] == "FAILED" and "exit code 7" in found["reason"]
     wait_for(lambda: states(cloud) == {"weights": "FINISHED", "serve": "RUNNING"})

@@ -195,7 +195,7 @@ def join_rig(
         zone=zone,
         folder=folder,
         now=clock().now(),
-        queue_url=create_queue(layout.queue_name(stack, name), outputs["DataKey"]),
+        queue_url=create_queue(layout.queue_name(stack, name), outputs["DataKey"], outputs["DeadLetters"]),
         price_per_hour_usd=price_per_hour_usd,
     )
     devices(outputs["Table"]).register(device)
@@ -216,7 +216,7 @@ def rig_agent(
     from isthmus.rig.environments import Environments, frameworks, source_folder
     from isthmus.rig.runner import JobRunner
 
-    device = next((entry for entry in devices(outputs["Table"]).list() if entry.id == name), None)
+    device = devices(outputs["Table"]).get(name)
     if device is None:
         raise EnvironmentProblem(
             f"the rig {name} has not joined; run `isthmus rig join --name {name} --zone …`"

@@ -60,6 +60,13 @@ class StateSettings(FromEnvironment):
 
 
 @dataclasses.dataclass(frozen=True)
+class RegisterDatasetSettings(StateSettings):
+    """Of ``register_dataset``."""
+
+    stack: str
+
+
+@dataclasses.dataclass(frozen=True)
 class StartPipelineSettings(StateSettings):
     """Of ``start_pipeline``."""
 
@@ -90,6 +97,7 @@ class DeployCloudSettings(StateSettings):
     serving_function: str
     rollout_weights: tuple[float, ...]
     rollout_step_seconds: int
+    event_bus: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,11 @@ def queue(request: pytest.FixtureRequest) -> tuple[JobQueue, Send]:
         memory = MemoryQueue()
         return memory, memory.send
     request.getfixturevalue("aws")
-    url = create_queue("shop-rig-1", "alias/aws/sqs")
-    assert create_queue("shop-rig-1", "alias/aws/sqs") == url, "joining again finds the queue"
+    dead = client("sqs").create_queue(QueueName="dead")["QueueUrl"]
+    attributes = client("sqs").get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]
+    given = ("shop-rig-1", "alias/aws/sqs", attributes["QueueArn"])
+    url = create_queue(*given)
+    assert create_queue(*given) == url, "joining again finds the queue"
 
     def send(work: Work) -> None:
         client("sqs").send_message(QueueUrl=url, MessageBody=msgspec.json.encode(work).decode())

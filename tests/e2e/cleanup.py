@@ -2,95 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 from demo.system import RIG, System
 
 
 def client(system: System, service: str) -> Any:
     """Return a boto3 client for the system's cloud."""
+    if not system.cloud_of_its_own:
+        return boto3.client(service)
     return boto3.client(
         service,
-        region_name=system.env.get("AWS_DEFAULT_REGION") or system.env.get("AWS_REGION"),
-        endpoint_url=system.env.get("AWS_ENDPOINT_URL"),
-        aws_access_key_id=system.env.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=system.env.get("AWS_SECRET_ACCESS_KEY"),
-        aws_session_token=system.env.get("AWS_SESSION_TOKEN"),
+        region_name=system.env["AWS_DEFAULT_REGION"],
+        endpoint_url=system.env["AWS_ENDPOINT_URL"],
+        aws_access_key_id=system.env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=system.env["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+def listed(system: System, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
+    """Yield the entries under ``key`` of every page."""
+    for page in client(system, service).get_paginator(operation).paginate(**arguments):
+        yield from page.get(key, [])
 
 
 def remove(system: System) -> list[str]:
     """Delete the stack and what it made; return the names of what still exists."""
-    outputs = {
-        entry["OutputKey"]: entry["OutputValue"]
-        for entry in client(system, "cloudformation").describe_stacks(StackName=system.stack)["Stacks"][0][
-            "Outputs"
-        ]
-    }
-    _model_functions(system)
-    _packages(system, outputs["ModelGroup"])
-    _components(system)
-    sqs = client(system, "sqs")
-    for url in sqs.list_queues(QueueNamePrefix=f"{system.stack}-rig-{RIG}").get("QueueUrls", []):
-        sqs.delete_queue(QueueUrl=url)
-    client(system, "cloudformation").delete_stack(StackName=system.stack)
-    client(system, "cloudformation").get_waiter("stack_delete_complete").wait(
-        StackName=system.stack, WaiterConfig={"Delay": 2, "MaxAttempts": 300}
-    )
-    _bucket(system, outputs["Bucket"])
-    client(system, "dynamodb").delete_table(TableName=outputs["Table"])
-    _layers(system)
-    return _left(system)
+    formation = client(system, "cloudformation")
+    try:
+        described = formation.describe_stacks(StackName=system.stack)["Stacks"][0]
+    except ClientError:
+        return []  # there is no such stack: nothing was made
+    outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in described.get("Outputs", [])}
+    _made_at_run_time(system, outputs)
+    formation.delete_stack(StackName=system.stack)
+    waiter = formation.get_waiter("stack_delete_complete")
+    waiter.wait(StackName=system.stack, WaiterConfig={"Delay": 2, "MaxAttempts": 600})
+    _retained(system, outputs)
+    return left(system)
 
 
-def _model_functions(system: System) -> None:
-    functions = client(system, "lambda")
+def left(system: System) -> list[str]:
+    """Return what of the stack still exists; KMS keys wait for their deletion, as AWS wants it."""
+    prefix = f"{system.stack}-"
+    found = [f"function {name}" for name in _functions(system)]
+    found += [f"layer {name}" for name in _layers(system)]
+    found += [f"component {arn}" for arn in _components(system)]
+    buckets = client(system, "s3").list_buckets()["Buckets"]
+    found += [f"bucket {entry['Name']}" for entry in buckets if entry["Name"].startswith(prefix)]
+    tables = listed(system, "dynamodb", "list_tables", "TableNames")
+    found += [f"table {name}" for name in tables if name.startswith(prefix)]
+    queues = client(system, "sqs").list_queues(QueueNamePrefix=prefix).get("QueueUrls", [])
+    return found + [f"queue {url}" for url in queues]
+
+
+def _made_at_run_time(system: System, outputs: dict[str, str]) -> None:
+    greengrass, functions = client(system, "greengrassv2"), client(system, "lambda")
+    for deployment in list(_deployments(system)):
+        greengrass.cancel_deployment(deploymentId=deployment)
+        greengrass.delete_deployment(deploymentId=deployment)
     for name in _functions(system):
         if name.startswith(f"{system.stack}-model-"):
             functions.delete_function(FunctionName=name)
-
-
-def _functions(system: System) -> list[str]:
-    pages = client(system, "lambda").get_paginator("list_functions").paginate()
-    names = [entry["FunctionName"] for page in pages for entry in page["Functions"]]
-    return [name for name in names if name.startswith(f"{system.stack}-")]
-
-
-def _layers(system: System) -> None:
-    functions = client(system, "lambda")
-    for page in functions.get_paginator("list_layers").paginate():
-        for layer in page["Layers"]:
-            if layer["LayerName"].startswith(f"{system.stack}-"):
-                for version in functions.list_layer_versions(LayerName=layer["LayerName"])["LayerVersions"]:
-                    functions.delete_layer_version(
-                        LayerName=layer["LayerName"], VersionNumber=version["Version"]
-                    )
-
-
-def _packages(system: System, group: str) -> None:
-    registry = client(system, "sagemaker")
-    for page in registry.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group):
-        for package in page["ModelPackageSummaryList"]:
-            registry.delete_model_package(ModelPackageName=package["ModelPackageArn"])
-
-
-def _components(system: System) -> None:
-    greengrass = client(system, "greengrassv2")
-    for component in _component_names(system):
-        for version in greengrass.list_component_versions(arn=component)["componentVersions"]:
+    for component in _components(system):
+        for version in list(
+            listed(system, "greengrassv2", "list_component_versions", "componentVersions", arn=component)
+        ):
             greengrass.delete_component(arn=version["arn"])
+    if "ModelGroup" in outputs:
+        group = {"ModelPackageGroupName": outputs["ModelGroup"]}
+        packages = listed(system, "sagemaker", "list_model_packages", "ModelPackageSummaryList", **group)
+        for package in list(packages):
+            client(system, "sagemaker").delete_model_package(ModelPackageName=package["ModelPackageArn"])
+    sqs = client(system, "sqs")
+    for url in sqs.list_queues(QueueNamePrefix=f"{system.stack}-rig-{RIG}").get("QueueUrls", []):
+        sqs.delete_queue(QueueUrl=url)
 
 
-def _component_names(system: System) -> list[str]:
-    pages = client(system, "greengrassv2").get_paginator("list_components").paginate(scope="PRIVATE")
-    return [
-        c["arn"]
-        for page in pages
-        for c in page["components"]
-        if c["componentName"].startswith(f"{system.stack}.")
-    ]
+def _retained(system: System, outputs: dict[str, str]) -> None:
+    functions = client(system, "lambda")
+    for layer in _layers(system):
+        for version in list(
+            listed(system, "lambda", "list_layer_versions", "LayerVersions", LayerName=layer)
+        ):
+            functions.delete_layer_version(LayerName=layer, VersionNumber=version["Version"])
+    if "Bucket" in outputs:
+        _bucket(system, outputs["Bucket"])
+    if "Table" in outputs:
+        client(system, "dynamodb").delete_table(TableName=outputs["Table"])
+        client(system, "dynamodb").get_waiter("table_not_exists").wait(TableName=outputs["Table"])
 
 
 def _bucket(system: System, bucket: str) -> None:
@@ -103,13 +107,24 @@ def _bucket(system: System, bucket: str) -> None:
     s3.delete_bucket(Bucket=bucket)
 
 
-def _left(system: System) -> list[str]:
-    """Return what of the stack still exists; keys of KMS wait for their deletion, as AWS wants."""
-    left = [f"function {name}" for name in _functions(system)]
-    left += [f"component {arn}" for arn in _component_names(system)]
-    buckets = client(system, "s3").list_buckets()["Buckets"]
-    left += [f"bucket {entry['Name']}" for entry in buckets if entry["Name"].startswith(f"{system.stack}-")]
-    tables = client(system, "dynamodb").list_tables()["TableNames"]
-    left += [f"table {name}" for name in tables if name.startswith(f"{system.stack}-")]
-    queues = client(system, "sqs").list_queues(QueueNamePrefix=f"{system.stack}-").get("QueueUrls", [])
-    return left + [f"queue {url}" for url in queues]
+def _functions(system: System) -> list[str]:
+    names = (entry["FunctionName"] for entry in listed(system, "lambda", "list_functions", "Functions"))
+    return [name for name in names if name.startswith(f"{system.stack}-")]
+
+
+def _layers(system: System) -> list[str]:
+    names = (entry["LayerName"] for entry in listed(system, "lambda", "list_layers", "Layers"))
+    return [name for name in names if name.startswith(f"{system.stack}-")]
+
+
+def _components(system: System) -> list[str]:
+    found = listed(system, "greengrassv2", "list_components", "components", scope="PRIVATE")
+    return [entry["arn"] for entry in found if entry["componentName"].startswith(f"{system.stack}.")]
+
+
+def _deployments(system: System) -> Iterator[str]:
+    prefix = {"namePrefixFilter": f"{system.stack}-"}
+    for group in listed(system, "iot", "list_thing_groups", "thingGroups", **prefix):
+        target = {"targetArn": group["groupArn"]}
+        for entry in listed(system, "greengrassv2", "list_deployments", "deployments", **target):
+            yield entry["deploymentId"]

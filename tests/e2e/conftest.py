@@ -1,8 +1,9 @@
 """One deployed system for all end-to-end tests.
 
 Where it is deployed comes from the environment alone: AWS_ENDPOINT_URL names a cloud that runs;
-without it, AWS credentials mean a real account; with neither, a local cloud is started here and
-ended afterwards. What the tests made is removed in each case.
+without it, AWS credentials (of any kind that boto3 finds) mean a real account; with neither, or with
+ISTHMUS_E2E=local as `make test` sets it, a local cloud is started here. What the tests made is
+removed in each case, however they end.
 """
 
 from __future__ import annotations
@@ -12,30 +13,35 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from demo.stamp import changed_since, stamp
-from demo.system import ROOT, System
+from demo.system import ROOT, System, run
 from tests.e2e import cleanup
 
 
-@pytest.fixture(scope="session")
-def on_aws() -> bool:
-    """Whether a real account is used: there, no core device and no local cloud can be started."""
-    return "AWS_ENDPOINT_URL" not in os.environ and bool(
-        os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_ROLE_ARN")
-    )
+def cloud_is_given() -> bool:
+    """Whether the environment names a cloud: by its endpoint, or by credentials for AWS itself."""
+    if os.environ.get("ISTHMUS_E2E") == "local":
+        return False
+    return "AWS_ENDPOINT_URL" in os.environ or boto3.Session().get_credentials() is not None
 
 
 @pytest.fixture(scope="session")
-def system(on_aws: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A stack of its own name, a joined rig with its agent, and, off AWS, a core device."""
-    folder = ROOT / ".isthmus/e2e"
-    system = System(folder, lambda line: None, stack=f"isthmus-e2e-{uuid.uuid4().hex[:6]}")
-    if on_aws or "AWS_ENDPOINT_URL" in os.environ:
-        system.env |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    else:
+def with_core_device() -> bool:
+    """Whether there is a core device: the stand-in belongs to a local cloud that is started here."""
+    return not cloud_is_given()
+
+
+@pytest.fixture(scope="session")
+def system(with_core_device: bool) -> Iterator[System]:
+    """A stack of its own name, a joined rig with its agent and, on a local cloud, a core device."""
+    stack = f"isthmus-e2e-{uuid.uuid4().hex[:6]}"
+    system = System(ROOT / ".isthmus/e2e", lambda line: None, stack=stack, cloud_of_its_own=with_core_device)
+    if with_core_device:
         system.up()
+    left = ["everything"]
     try:
         mark = ROOT / ".isthmus/built"
         if changed_since(mark) or not (ROOT / ".aws-sam/build/template.yaml").is_file():
@@ -44,21 +50,21 @@ def system(on_aws: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         system.deploy()
         system.join_rig()
         system.start_agent()
-        if not on_aws:
+        if with_core_device:
             system.edge("start")
         yield system
-        system.stop_agent()
-        left = cleanup.remove(system)
-        assert not left, f"left behind: {left}"
     finally:
-        system.close()
+        try:
+            system.stop_agent()
+            left = cleanup.remove(system)
+        finally:
+            system.close()
+    assert not left, f"left behind: {left}"
 
 
 @pytest.fixture(scope="session")
 def digits(system: System) -> Path:
     """The digits as files."""
-    from demo.system import run
-
     folder = system.folder / "data/digits"
     run([system.bin / "python", ROOT / "examples/digits/make_dataset.py", folder], system.env)
     return folder

@@ -107,12 +107,12 @@ def test_the_release_is_in_the_model_registry(system: System, first: dict[str, A
 
 
 def test_cloud_and_edge_say_what_onnxruntime_says(
-    system: System, digits: Path, first: dict[str, Any], on_aws: bool, tmp_path: Path
+    system: System, digits: Path, first: dict[str, Any], with_core_device: bool, tmp_path: Path
 ) -> None:
     samples = held_out("digits", digits, 5)
     truth = direct("digits", _trained_model(system, first["job_key"], tmp_path), samples)
     _agrees(system, samples, truth, tmp_path)
-    if not on_aws:
+    if with_core_device:
         _agrees(system, samples, truth, tmp_path, "--edge", system.edge_url)
         system.edge("cut")
         _agrees(system, samples, truth, tmp_path, "--edge", system.edge_url)
@@ -265,6 +265,22 @@ def test_a_worse_candidate_is_rejected_with_both_scores(
     assert "worse than the champion" in ended["reason"]
     assert "PackageModel" not in world.steps_of(ended)
     assert world.champion(system, "digits") == served
+
+
+def test_a_stopped_job_is_an_end_on_record(
+    system: System, bus: str, digits: Path, first: dict[str, Any], tmp_path: Path
+) -> None:
+    script = "import time\nprint('asleep', flush=True)\ntime.sleep(120)\n"
+    key = system.push(digits, world.write_job(tmp_path, script=script), "digits")
+    _await_line(system, "asleep")
+    system.isthmus("job", "stop", key)
+    assert heard(system, bus, key)["detail-type"] == "isthmus job aborted"
+    assert world.wait_for_end(system, key)["state"] == "ABORTED"
+    retried = system.isthmus("job", "retry", key)
+    assert key in retried
+    world.wait_for_step(system, key, "TrainOnRig")
+    system.isthmus("job", "stop", key)
+    assert world.wait_for_end(system, key)["state"] == "ABORTED"
 
 
 def test_a_killed_rig_loses_nothing_and_versions_run_side_by_side(

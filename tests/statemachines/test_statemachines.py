@@ -233,7 +233,7 @@ def payloads() -> list[Any]:
 
 
 ACTIONS = {
-    "stage": {"model", "bundle", "rollout", "release"},
+    "stage": {"model", "bundle", "rollout", "release", "against"},
     "prove": {"model", "bundle", "rollout", "function", "version"},
     "shift": {"model", "bundle", "rollout", "function", "version", "previous", "step"},
     "check": {"model", "bundle", "rollout", "function", "version"},
@@ -251,7 +251,7 @@ def test_a_payload_has_the_keys_that_its_handler_reads(function: str, keys: set[
         return
     needed, optional = reads(function)
     if function == "deploy_edge" and "deployment" in keys:
-        needed, optional = {"deployment"}, set()
+        needed, optional = {"deployment", "model", "release", "rollout"}, set()
     elif function == "record_outcome":  # a state's payload; the other form is EventBridge's
         needed, optional = {"job_key", "state"}, {"failure"}
     else:
@@ -288,5 +288,5 @@ def test_the_nested_machine_is_sent_what_it_reads() -> None:
     assert wanted <= {key.removesuffix(".$") for key in nested}
     records, executions = MemoryRecords(), MemoryExecutions()
     commit_champion("digits", "b", 1, "k", "1", records=records, now="now")
-    refresh_models({}, records=records, executions=executions, machine="m")
+    refresh_models("r", records=records, executions=executions, machine="m")
     assert all(set(payload) == wanted for payload in executions.started.values())

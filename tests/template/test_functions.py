@@ -22,7 +22,7 @@ HEAVY = (
     "mxnet",
     "torch",
 )
-MAX_LINES = 45
+MAX_LINES = 46
 
 IMPORT = """
 import json, sys

@@ -10,7 +10,7 @@ from isthmus.model.blob import BlobRef, Name
 from isthmus.model.dataset import Path
 from isthmus.model.processing import Decode, PostStep, PreStep
 
-Seconds = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=30 * 86_400)]
 
 
 class Framework(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

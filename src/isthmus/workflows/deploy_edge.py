@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
 from isthmus.config import DeployEdgeSettings
 from isthmus.errors import Conflict, EdgeDeploymentFailed
 from isthmus.model import layout
-from isthmus.ports import EdgeComponent, EdgeFleet, EdgeStatus, Functions, Records, Signer
+from isthmus.ports import EdgeComponent, EdgeFleet, EdgeStatus, Functions, Item, Records, Signer
 from isthmus.workflows.rollout_lock import acquire, give_back
 
 EDGE = "EDGE"
@@ -19,6 +20,31 @@ LOCK_SECONDS = 180
 
 DONE = frozenset({"SUCCEEDED", "COMPLETED"})
 FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED"})
+
+
+class RevertibleFleet(EdgeFleet, Protocol):
+    """A fleet whose desired state can be read, and rid of components."""
+
+    def await_deployable(self, target: str, components: tuple[EdgeComponent, ...]) -> None:
+        """Wait, within one call's time, until the component versions may be deployed.
+
+        Raises:
+            EdgeDeploymentFailed: one never will; the message holds its own cause.
+            Unavailable: one is still being made; the call may be repeated.
+        """
+
+    def deploy(
+        self,
+        target: str,
+        components: tuple[EdgeComponent, ...],
+        token: str,
+        *,
+        without: Collection[str] = (),
+    ) -> str:
+        """Merge ``components`` into the target's latest deployment, less those that ``without`` names."""
+
+    def latest(self, target: str) -> tuple[str, dict[str, str]]:
+        """Return the deployment in force and its components' versions by name; empty before the first."""
 
 
 class EdgeDeployment(msgspec.Struct, frozen=True):
@@ -44,12 +70,17 @@ def deploy_edge(
     *,
     settings: DeployEdgeSettings,
     functions: Functions,
-    fleet: EdgeFleet,
+    fleet: RevertibleFleet,
     records: Records,
     signer: Signer,
     clock: float,
 ) -> EdgeDeployment:
-    """Create both components of the release and deploy them to the stack's thing group."""
+    """Create both components of the release and deploy them to the stack's thing group.
+
+    Raises:
+        EdgeDeploymentFailed: Greengrass could not make a component; nothing is deployed.
+        RolloutBusy: another deployment to the same devices is being written.
+    """
     stack = settings.stack
     version_arn = functions.publish_version(settings.edge_function)
     lambda_version = version_arn.rsplit(":", 1)[1]
@@ -73,28 +104,117 @@ def deploy_edge(
         lambda_component, version_arn, environment, {bundle_component.name: bundle_component.version}
     )
     components = (bundle_component, lambda_component)
+    fleet.await_deployable(settings.edge_target, components)
     # A deployment replaces all that its target has: two that merge at once would lose one.
     acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
     try:
-        deployment = fleet.deploy(settings.edge_target, components, f"{rollout[:48]}-{release}")
+        token = f"{rollout[:48]}-{release}-{lambda_version}"
+        deployment = _deploy(model, components, rollout, token, settings.edge_target, fleet, records)
     finally:
         give_back(EDGE, rollout, records=records)
     return EdgeDeployment(deployment, [f"{entry.name} {entry.version}" for entry in components])
 
 
-def check_edge(deployment: str, target: str, *, fleet: EdgeFleet) -> EdgeProgress:
-    """Return how far a deployment is.
+def check_edge(
+    deployment: str,
+    model: str,
+    release: int,
+    rollout: str,
+    *,
+    settings: DeployEdgeSettings,
+    fleet: RevertibleFleet,
+    records: Records,
+    clock: float,
+) -> EdgeProgress:
+    """Return how far a deployment is; take the release back if a core device failed.
 
     Raises:
         EdgeDeploymentFailed: a core device failed; the message holds each one's own cause.
+        RolloutBusy: it has to be taken back, and another deployment is being written.
     """
-    status = fleet.status(target, deployment)
+    item = _recorded(model, records)
+    if _is_reverted(item, deployment):
+        raise EdgeDeploymentFailed(item["cause"])
+    status = fleet.status(settings.edge_target, _followed(deployment, item, settings.edge_target, fleet))
     failed = [entry for entry in status if entry.state in FAILED]
     if failed:
-        raise EdgeDeploymentFailed("; ".join(_said(entry) for entry in failed))
+        cause = f"release {release} of {model}: " + "; ".join(_said(entry) for entry in failed)
+        acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
+        try:
+            _revert(model, deployment, cause, settings.edge_target, fleet, records)
+        finally:
+            give_back(EDGE, rollout, records=records)
+        raise EdgeDeploymentFailed(cause)
     succeeded = [entry.device for entry in status if entry.state in DONE]
     pending = [entry.device for entry in status if entry.state not in DONE]
     return EdgeProgress(not pending, succeeded, pending)
+
+
+def _deploy(
+    model: str,
+    components: tuple[EdgeComponent, ...],
+    rollout: str,
+    token: str,
+    target: str,
+    fleet: RevertibleFleet,
+    records: Records,
+) -> str:
+    """Deploy, and record what the target had of the model before: called again, it does nothing more."""
+    item, current = _recorded(model, records), {entry.name: entry.version for entry in components}
+    same = item.get("current") == current
+    if same and item.get("rollout") == rollout and item.get("deployment"):
+        return str(item["deployment"])
+    # Of versions that were deployed once already, what is on record came before; the target may have
+    # the very same by now.
+    previous = item["previous"] if same else _versions(fleet.latest(target)[1], current)
+    # Before the deployment, so that one whose answer got lost can still be taken back.
+    intent = {"rollout": rollout, "current": current, "previous": previous}
+    cleared = {"deployment": None, "reverted": None, "cause": None}
+    records.update(layout.model_pk(model), EDGE, {**intent, **cleared})
+    deployment = fleet.deploy(target, components, token)
+    records.update(layout.model_pk(model), EDGE, {"deployment": deployment})
+    return deployment
+
+
+def _revert(
+    model: str, deployment: str, cause: str, target: str, fleet: RevertibleFleet, records: Records
+) -> None:
+    """Deploy again what the target had of the model before, unless a newer deployment replaced it.
+
+    A device that failed has rolled itself back; but what a target should have is merged into every
+    later deployment, of other models too, and each would fail with it.
+    """
+    item = _recorded(model, records)
+    if item.get("deployment") != deployment or item.get("reverted"):
+        return
+    previous = tuple(EdgeComponent(name, version) for name, version in item["previous"].items())
+    reverted = fleet.deploy(target, previous, f"revert-{deployment}", without=frozenset(item["current"]))
+    records.update(layout.model_pk(model), EDGE, {"reverted": reverted, "cause": cause})
+
+
+def _followed(deployment: str, item: Item, target: str, fleet: RevertibleFleet) -> str:
+    """Return the deployment that brings the model's current versions to the devices.
+
+    Greengrass cancels a deployment as soon as another to the same target, say of another model,
+    replaces it; the new one has ours merged in.
+    """
+    if item.get("deployment") != deployment:
+        return deployment
+    latest, components = fleet.latest(target)
+    return latest if _versions(components, item["current"]) == item["current"] else deployment
+
+
+def _versions(components: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    return {name: version for name, version in components.items() if name in names}
+
+
+def _is_reverted(item: Item, deployment: str) -> bool:
+    return item.get("deployment") == deployment and bool(item.get("reverted"))
+
+
+def _recorded(model: str, records: Records) -> Item:
+    """Return the model's record of the edge: its port, and its versions there, now and before."""
+    return records.get(layout.model_pk(model), EDGE) or {}
 
 
 def model_recipe(component: EdgeComponent, model: str, bundle: str, bucket: str) -> dict[str, Any]:
@@ -123,12 +243,12 @@ def model_recipe(component: EdgeComponent, model: str, bundle: str, bucket: str)
 
 def _port(model: str, base_port: int, records: Records) -> int:
     """Return the model's loopback port on every core device: given once, kept for ever."""
-    item = records.get(layout.model_pk(model), "EDGE")
-    if item is not None and item.get("port_number"):
+    item = _recorded(model, records)
+    if item.get("port_number"):
         return base_port + int(item["port_number"]) - 1
     number = records.next_number(EDGE, "PORTS")
     try:
-        records.update(layout.model_pk(model), "EDGE", {"port_number": number}, expect={"port_number": None})
+        records.update(layout.model_pk(model), EDGE, {"port_number": number}, expect={"port_number": None})
     except Conflict:
         return _port(model, base_port, records)
     return base_port + number - 1

@@ -20,6 +20,12 @@ class RegisteredDevices:
         descriptor = msgspec.to_builtins(device)
         self._records.put({"pk": layout.RIGS, "sk": device.id, "descriptor": descriptor})
 
+    def get(self, name: str) -> DeviceDescriptor | None:
+        item = self._records.get(layout.RIGS, name)
+        if item is None:
+            return None
+        return documents.convert(DeviceDescriptor, item["descriptor"], f"the descriptor of {name}")
+
     def list(self) -> list[DeviceDescriptor]:
         return [
             documents.convert(DeviceDescriptor, item["descriptor"], f"the descriptor of {item['sk']}")

@@ -23,6 +23,8 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str
     candidate: float | None
     champion: float | None
+    champion_release: int = 0
+    """The release that the candidate was compared with; 0: none was in service."""
 
 
 def evaluate_model(
@@ -53,6 +55,8 @@ def evaluate_model(
                 # The data changed its form: only the minimum can be asked of the first model for it.
                 reason = f"{verdict.reason} that takes this data: the champion does not ({error})"
                 verdict = msgspec.structs.replace(verdict, reason=reason)
+    if champion is not None:
+        verdict = msgspec.structs.replace(verdict, champion_release=champion["release"])
     scores = {"accepted": verdict.accepted, "candidate": verdict.candidate, "champion": verdict.champion}
     records.update(layout.job_pk(job_key), layout.STATE, {"evaluation": {**scores, "reason": verdict.reason}})
     return verdict

@@ -189,7 +189,8 @@ def _upload(model: str, digest: str, folder: Path, workdir: Path, blobs: BlobSto
     """Upload what the cloud and the edge will fetch; the manifest last, as the commit point."""
     key = layout.bundle_folder(model, digest)
     for name, prefix in (("bundle.zip", ""), ("layer.zip", LAYER_PREFIX)):
-        pack_bundle(folder, workdir / name, prefix=prefix)
-        blobs.put(key + name, (workdir / name).read_bytes())
+        packed = pack_bundle(folder, workdir / name, prefix=prefix)
+        blobs.upload(key + name, packed.path, sha256=packed.sha256)
+        packed.path.unlink()
     for name in (MODEL_FILE, SIGNATURE_FILE, MANIFEST_FILE):
         blobs.put(key + name, (folder / name).read_bytes())

@@ -18,6 +18,7 @@ EXPLANATIONS = {
     ("TrainOnRig", "States.HeartbeatTimeout"): "the rig fell silent during the training, in every attempt",
 }
 JOB_KEY_CHARACTERS = 40
+ENDED = frozenset({"DEPLOYED", "REJECTED", "FAILED", "ABORTED"})
 MAX_CAUSE_CHARACTERS = 8_000
 
 
@@ -30,12 +31,23 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def record_outcome(
-    job_key: str, state: str, failure: dict[str, Any] | None, *, records: Records, events: Events, now: str
+    job_key: str,
+    state: str,
+    failure: dict[str, Any] | None,
+    *,
+    records: Records,
+    events: Events,
+    now: str,
+    unless_ended: bool = False,
 ) -> Outcome:
     """Record ``state`` (DEPLOYED, REJECTED, FAILED) and publish it.
 
+    ``unless_ended``: do nothing when an end is on record (an execution that failed usually recorded it).
     ``failure`` is the ``Error`` and ``Cause`` of a Catch, with the name of the state ``At`` which.
     """
+    before = records.get(layout.job_pk(job_key), layout.STATE) or {}
+    if unless_ended and before.get("state") in ENDED:
+        return Outcome(before["state"], before.get("error", ""), before.get("cause", ""))
     error, cause = explain(failure or {})
     ended = {"state": state, "error": error, "cause": cause, "ended_at": now}
     records.update(layout.job_pk(job_key), layout.STATE, ended)
@@ -50,13 +62,14 @@ def record_outcome(
 def from_status_change(detail: dict[str, Any]) -> dict[str, Any]:
     """Return what to record of an execution that ended without a state of its own to record it.
 
-    ``detail`` is of EventBridge's "Step Functions Execution Status Change": ABORTED or TIMED_OUT.
+    ``detail`` is of EventBridge's "Step Functions Execution Status Change": ABORTED, TIMED_OUT or FAILED.
     """
     stopped = detail["status"] == "ABORTED"
     cause = detail.get("cause") or ("the execution was stopped" if stopped else "the execution timed out")
     return {
         "job_key": detail["name"][:JOB_KEY_CHARACTERS],
         "state": "ABORTED" if stopped else "FAILED",
+        "unless_ended": detail["status"] == "FAILED",
         "failure": {"Error": detail.get("error") or f"Execution.{detail['status']}", "Cause": cause},
     }
 

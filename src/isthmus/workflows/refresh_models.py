@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from isthmus import documents
 from isthmus.model import layout
 from isthmus.ports import Executions, Records
 
 
-def refresh_models(
-    serving: Mapping[str, Any], *, records: Records, executions: Executions, machine: str
-) -> list[str]:
+def refresh_models(request_id: str, *, records: Records, executions: Executions, machine: str) -> list[str]:
     """Start a roll-out of the current serving code for each champion; return the models' names.
 
-    ``serving`` is what a model's function now runs: its code's version, layers and memory. It names
-    the roll-out, so that an event that is delivered twice starts one.
+    ``request_id`` is CloudFormation's: it names the roll-outs, so that an event that is delivered twice
+    starts one, and a deploy that brings old code back starts another.
     """
-    refreshed, code_version = [], documents.digest(dict(serving))[:16]
+    refreshed, mark = [], documents.sha256(request_id.encode())[:16]
     for champion in records.query(layout.CHAMPIONS):
         payload = {name: champion[name] for name in ("model", "bundle", "release", "job_key")}
-        name = f"{champion['model']}-{champion['release']}-code-{code_version}"[:80]
+        payload["against"] = champion["release"]
+        name = f"{champion['model']}-{champion['release']}-code-{mark}"[:80]
         if executions.start(machine, name, payload):
             refreshed.append(str(champion["model"]))
     return refreshed

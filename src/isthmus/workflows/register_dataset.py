@@ -22,6 +22,7 @@ from isthmus.ports import BlobStore, Records
 from isthmus.workflows.start_pipeline import manifest_job_key, version_digest
 
 MAX_FILES = 20_000
+MAX_FUNCTION_NAME_CHARACTERS = 64
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -35,7 +36,7 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 def register_dataset(
-    manifest_key: str, job_key: str, *, blobs: BlobStore, records: Records, now: str
+    manifest_key: str, job_key: str, *, stack: str, blobs: BlobStore, records: Records, now: str
 ) -> Registered:
     """Validate the manifest at ``manifest_key`` and record the dataset version and the job.
 
@@ -48,6 +49,7 @@ def register_dataset(
     job = _read_job(manifest, blobs)
     _check_files(manifest, blobs)
     _check_job(job, manifest, blobs)
+    _check_name(stack, job.model)
     blobs.put(layout.registered_manifest(job_key), documents.encode(manifest))
     blobs.put(layout.registered_job(job_key), documents.encode(job))
     size = sum(file.size_bytes for file in manifest.files)
@@ -144,6 +146,16 @@ def _check_job(job: Job, manifest: Manifest, blobs: BlobStore) -> None:
         for held_out in (job.evaluation.inputs, job.evaluation.labels):
             if held_out.path not in paths:
                 raise InvalidJob(f"the evaluation reads {held_out.path}, which the manifest does not name")
+
+
+def _check_name(stack: str, model: str) -> None:
+    """Before anything is trained: a model's function must be nameable."""
+    name = layout.function_name(stack, model)
+    if len(name) > MAX_FUNCTION_NAME_CHARACTERS:
+        raise InvalidJob(
+            f"the function {name} would have {len(name)} characters; Lambda takes at most "
+            f"{MAX_FUNCTION_NAME_CHARACTERS}: shorten the model's name or the stack's"
+        )
 
 
 def _record(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from isthmus.errors import Conflict, RolloutBusy
-from isthmus.model import layout
 from isthmus.ports import Records
 
 ROLLOUT = "ROLLOUT"
+NOTHING = {"function": None, "version": None, "previous": None}
+"""What the holder may note for whoever has to undo its work."""
 
 
 def acquire(pk: str, holder: str, *, records: Records, now: float, seconds: int) -> None:
@@ -22,7 +23,9 @@ def acquire(pk: str, holder: str, *, records: Records, now: float, seconds: int)
         raise RolloutBusy(f"the roll-out {item['holder']} is under way")
     expected = {"holder": item.get("holder"), "until": item.get("until")}
     try:
-        records.update(pk, ROLLOUT, {"holder": holder, "until": int(now) + seconds}, expect=expected)
+        records.update(
+            pk, ROLLOUT, {"holder": holder, "until": int(now) + seconds, **NOTHING}, expect=expected
+        )
     except Conflict as error:
         raise RolloutBusy("another roll-out began at the same moment") from error
 
@@ -34,16 +37,3 @@ def give_back(pk: str, holder: str, *, records: Records) -> None:
     except Conflict:
         # It lapsed, and another roll-out took it: nothing of ours is left to give back.
         return
-
-
-def refuse_older(model: str, release: int, *, records: Records) -> None:
-    """Check that no newer release is in service.
-
-    Raises:
-        Conflict: one is; an older release must not replace it.
-    """
-    champion = records.get(layout.CHAMPIONS, model)
-    if champion is not None and champion["release"] > release:
-        raise Conflict(
-            f"release {champion['release']} of {model} went into service before release {release} could"
-        )

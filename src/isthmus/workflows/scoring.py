@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.errors import InvalidInput, InvalidModel
+from isthmus import documents
+from isthmus.errors import DigestMismatch, InvalidInput, InvalidModel
 from isthmus.inference.onnx_model import describe_onnx
 from isthmus.inference.processing import decode_raw, preprocess
 from isthmus.model.dataset import Manifest
@@ -77,4 +78,6 @@ def score_file(
 def _load(manifest: Manifest, held_out: HeldOut, blobs: BlobStore) -> Any:
     file = next(file for file in manifest.files if file.path == held_out.path)
     data = blobs.get(file_key(manifest, file), max_bytes=MAX_HELD_OUT_BYTES)
+    if documents.sha256(data) != file.sha256:
+        raise DigestMismatch(f"{file.path} was overwritten after the dataset was registered")
     return decode_raw(data, held_out.decode, held_out.path)

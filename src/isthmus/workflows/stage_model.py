@@ -17,13 +17,15 @@ from isthmus.ports import FunctionCode, Functions, Signer
 class Staged(msgspec.Struct, frozen=True):
     """``version`` is staged; ``previous`` is in service, empty before the first model.
 
-    ``step_seconds`` is how long each step of the roll-out lasts.
+    ``step_seconds`` is how long each step of the roll-out lasts. ``superseded``: nothing was staged,
+    since another model is in service than the one that this was scored against.
     """
 
     function: str
     version: str
     previous: str
     step_seconds: int
+    superseded: bool = False
 
 
 def stage_model(

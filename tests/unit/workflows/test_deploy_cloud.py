@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from workflow_world import CLOUD, NOW, World, onnx_model, pattern
 
+from isthmus.adapters.local.events import MemoryEvents
 from isthmus.adapters.local.functions import MemoryFunctions, PublishedVersion
-from isthmus.errors import InvalidInput, LimitExceeded, ProofFailed, RolloutUnhealthy
+from isthmus.errors import InvalidInput, LimitExceeded, ProofFailed, RolloutBusy, RolloutUnhealthy
 from isthmus.inference.archive import unpack_bundle
 from isthmus.inference.lambda_handler import answer
 from isthmus.inference.service import service_for_folder
 from isthmus.model import layout
 from isthmus.ports import Alias
-from isthmus.workflows.deploy_cloud import act
+from isthmus.workflows.deploy_cloud import act, after_the_end
 from isthmus.workflows.package_model import Packaged, package_model
 from isthmus.workflows.shift_traffic import check_health, commit_champion, revert_traffic, shift_traffic
 from isthmus.workflows.stage_model import Staged, stage_model
@@ -245,7 +246,7 @@ def test_the_whole_way_into_service(world: World) -> None:
     bundle = packaged(world).bundle
     functions = MemoryFunctions(serving(world, bundle))
     functions.install("serve", pattern())
-    staged = run(world, functions, "stage", bundle, release=1)
+    staged = run(world, functions, "stage", bundle, release=1, against=0)
     assert functions.alias(FUNCTION) is None, "staging routes nobody"
     run(world, functions, "prove", bundle, version=staged["version"])
     shifted = run(world, functions, "shift", bundle, step=0, **staged)
@@ -260,6 +261,55 @@ def test_the_whole_way_into_service(world: World) -> None:
         "version": "1",
         "since": NOW,
     }
+
+
+def staged_world(world: World) -> tuple[str, MemoryFunctions, dict[str, Any]]:
+    bundle = packaged(world).bundle
+    functions = MemoryFunctions(serving(world, bundle))
+    functions.install("serve", pattern())
+    functions.point(FUNCTION, Alias("7"))
+    world.records.put({"pk": layout.CHAMPIONS, "sk": "digits", "release": 4})
+    return bundle, functions, run(world, functions, "stage", bundle, release=5, against=4)
+
+
+def test_what_was_scored_against_another_champion_is_scored_again(world: World) -> None:
+    bundle, functions, _ = staged_world(world)
+    run(world, functions, "release", bundle)
+    world.records.put({"pk": layout.CHAMPIONS, "sk": "digits", "release": 6})
+    staged = run(world, functions, "stage", bundle, release=5, against=4)
+    assert staged["superseded"]
+    again = run(world, functions, "stage", bundle, release=5, against=6)
+    assert not again["superseded"]
+
+
+def test_a_second_rollout_waits_for_the_first(world: World) -> None:
+    bundle, functions, _ = staged_world(world)
+    with pytest.raises(RolloutBusy, match="run-1"):
+        run(world, functions, "stage", bundle, release=5, against=4, rollout="run-2")
+
+
+def test_a_stopped_rollout_is_undone_by_its_event(world: World) -> None:
+    bundle, functions, staged = staged_world(world)
+    run(world, functions, "shift", bundle, step=0, **staged)
+    assert functions.alias(FUNCTION) == Alias("7", staged["version"], 0.1)
+    asked = {"model": "digits", "release": 5, "bundle": bundle, "job_key": "k"}
+    detail = {"name": "run-1", "status": "ABORTED", "input": json.dumps(asked)}
+    events = MemoryEvents()
+    ended = after_the_end(detail, records=world.records, functions=functions, events=events)
+    assert ended == {"reverted": True}
+    assert functions.alias(FUNCTION) == Alias("7")
+    assert [kind for kind, _ in events.published] == ["isthmus roll-out aborted"]
+    run(world, functions, "stage", bundle, release=5, against=4, rollout="run-2")
+
+
+def test_another_rollouts_event_undoes_nothing(world: World) -> None:
+    bundle, functions, staged = staged_world(world)
+    run(world, functions, "shift", bundle, step=0, **staged)
+    asked = {"model": "digits", "release": 3, "bundle": bundle, "job_key": "k"}
+    detail = {"name": "run-0", "status": "FAILED", "input": json.dumps(asked)}
+    ended = after_the_end(detail, records=world.records, functions=functions, events=MemoryEvents())
+    assert ended == {"reverted": False}
+    assert functions.alias(FUNCTION) == Alias("7", staged["version"], 0.1)
 
 
 def test_an_unknown_action_is_refused(world: World) -> None:

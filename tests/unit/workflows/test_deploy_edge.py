@@ -2,16 +2,27 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from botocore.stub import ANY, Stubber
 from workflow_world import EDGE, World, pattern
 
+from isthmus.adapters.aws.fleet import DEPLOYABLE_SECONDS, POLL_SECONDS, GreengrassFleet
+from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.fleet import MAX_RECIPE_BYTES, MemoryFleet
 from isthmus.adapters.local.functions import MemoryFunctions
 from isthmus.edge.core import EdgeSettings
-from isthmus.errors import EdgeDeploymentFailed, LimitExceeded, RolloutBusy
+from isthmus.errors import EdgeDeploymentFailed, LimitExceeded, RolloutBusy, Unavailable
 from isthmus.ports import EdgeComponent, EdgeStatus
-from isthmus.workflows.deploy_edge import EdgeDeployment, check_edge, deploy_edge, model_recipe
+from isthmus.workflows.deploy_edge import (
+    EdgeDeployment,
+    EdgeProgress,
+    check_edge,
+    deploy_edge,
+    model_recipe,
+)
 
 BUNDLE = "b" * 64
 
@@ -36,6 +47,25 @@ class Edge:
             signer=self.world.signer,
             clock=1000.0,
         )
+
+    def check(self, deployment: str, model: str = "digits", release: int = 1) -> EdgeProgress:
+        return check_edge(
+            deployment,
+            model,
+            release,
+            f"run-of-{model}",
+            settings=EDGE,
+            fleet=self.fleet,
+            records=self.world.records,
+            clock=1000.0,
+        )
+
+    def fails(self, deployment: str, cause: str = "BROKEN") -> None:
+        """Let a core device report that a deployment failed."""
+        self.fleet.statuses[deployment] = [EdgeStatus("core-0", "FAILED", cause)]
+
+    def in_force(self) -> dict[str, str]:
+        return self.fleet.latest(EDGE.edge_target)[1]
 
     def environment(self, model: str, version: str) -> dict[str, str]:
         found: dict[str, str] = self.fleet.components[f"shop.{model}.infer", version]["environment"]
@@ -159,16 +189,234 @@ def test_no_secret_but_the_public_key_reaches_a_device(edge: Edge) -> None:
         (["IN_PROGRESS"], False, ["core-0"]),
     ],
 )
-def test_progress(states: list[str], done: bool, pending: list[str]) -> None:
-    fleet = MemoryFleet()
-    fleet.statuses["d"] = [EdgeStatus(f"core-{n}", state) for n, state in enumerate(states)]
-    progress = check_edge("d", "target", fleet=fleet)
+def test_progress(edge: Edge, states: list[str], done: bool, pending: list[str]) -> None:
+    deployment = edge.deploy().deployment
+    edge.fleet.statuses[deployment] = [EdgeStatus(f"core-{n}", state) for n, state in enumerate(states)]
+    progress = edge.check(deployment)
     assert (progress.done, progress.pending) == (done, pending)
 
 
 @pytest.mark.parametrize("state", ["FAILED", "TIMED_OUT", "REJECTED", "CANCELED"])
-def test_a_device_that_failed_gives_its_own_cause(state: str) -> None:
-    fleet = MemoryFleet()
-    fleet.statuses["d"] = [EdgeStatus("core-0", "SUCCEEDED"), EdgeStatus("core-1", state, "BROKEN: no disk")]
-    with pytest.raises(EdgeDeploymentFailed, match=rf"^core-1: {state} \(BROKEN: no disk\)$"):
-        check_edge("d", "target", fleet=fleet)
+def test_a_device_that_failed_gives_its_own_cause(edge: Edge, state: str) -> None:
+    deployment = edge.deploy().deployment
+    edge.fleet.statuses[deployment] = [
+        EdgeStatus("core-0", "SUCCEEDED"),
+        EdgeStatus("core-1", state, "BROKEN: no disk"),
+        EdgeStatus("core-2", state),
+    ]
+    cause = rf"^release 1 of digits: core-1: {state} \(BROKEN: no disk\); core-2: {state}$"
+    with pytest.raises(EdgeDeploymentFailed, match=cause):
+        edge.check(deployment)
+
+
+def test_a_component_that_cannot_be_made_is_never_deployed(edge: Edge) -> None:
+    edge.fleet.refused["shop.digits.model", "1.0.0"] = "the artifact cannot be read"
+    with pytest.raises(EdgeDeploymentFailed, match="the artifact cannot be read"):
+        edge.deploy()
+    assert edge.fleet.deployments == {}
+    assert edge.world.records.get("EDGE", "ROLLOUT") is None, "the lock is not held for what waits"
+
+
+# ------------------------------------------------------------------------------ a release taken back
+
+
+def test_a_failed_release_gives_way_to_the_one_before(edge: Edge) -> None:
+    edge.deploy("fashion", 1)
+    edge.deploy("digits", 1)
+    before = edge.in_force()
+    failed = edge.deploy("digits", 2, "c" * 64).deployment
+    edge.fails(failed)
+    with pytest.raises(EdgeDeploymentFailed, match="core-0: FAILED"):
+        edge.check(failed, release=2)
+    assert edge.in_force() == before
+    edge.deploy("fashion", 2, "d" * 64)
+    assert edge.in_force()["shop.digits.model"] == "1.0.0", "later deployments merge the good version"
+    assert edge.in_force()["shop.fashion.model"] == "2.0.0"
+
+
+def test_a_failed_first_release_leaves_nothing_of_its_model(edge: Edge) -> None:
+    edge.deploy("fashion", 1)
+    before = edge.in_force()
+    failed = edge.deploy("digits", 1).deployment
+    edge.fails(failed)
+    with pytest.raises(EdgeDeploymentFailed):
+        edge.check(failed)
+    assert edge.in_force() == before
+
+
+def test_checking_a_failure_again_takes_back_once_and_says_the_same(edge: Edge) -> None:
+    failed = edge.deploy().deployment
+    edge.fails(failed, "no disk")
+    for _ in range(2):
+        with pytest.raises(EdgeDeploymentFailed, match=r"^release 1 of digits: core-0: FAILED \(no disk\)$"):
+            edge.check(failed)
+        edge.fleet.statuses.clear()
+    assert len(edge.fleet.deployments[EDGE.edge_target]) == 2
+
+
+def test_what_is_taken_back_can_be_deployed_again_and_taken_back_again(edge: Edge) -> None:
+    edge.deploy("digits", 1)
+    good = edge.in_force()
+    for release in (2, 3):
+        failed = edge.deploy("digits", release).deployment
+        edge.fails(failed)
+        with pytest.raises(EdgeDeploymentFailed):
+            edge.check(failed, release=release)
+        assert edge.in_force() == good
+
+
+def test_an_answer_that_got_lost_keeps_what_came_before(edge: Edge) -> None:
+    """The deployment was made, its id was not recorded, and the state machine calls again."""
+    edge.deploy("digits", 1)
+    good = edge.in_force()
+    deployment = edge.deploy("digits", 2).deployment
+    edge.world.records.update("MODEL#digits", "EDGE", {"deployment": None})
+    assert edge.deploy("digits", 2).deployment == deployment
+    edge.fails(deployment)
+    with pytest.raises(EdgeDeploymentFailed):
+        edge.check(deployment, release=2)
+    assert edge.in_force() == good
+
+
+def test_a_newer_release_is_not_taken_back_for_an_older_ones_failure(edge: Edge) -> None:
+    older = edge.deploy("digits", 1).deployment
+    edge.deploy("digits", 2)
+    newer = edge.in_force()
+    edge.fails(older)
+    with pytest.raises(EdgeDeploymentFailed):
+        edge.check(older)
+    assert edge.in_force() == newer
+
+
+def test_another_models_deployment_that_carries_ours_is_followed(edge: Edge) -> None:
+    """Greengrass cancels a deployment when the next one to the same target replaces it."""
+    ours = edge.deploy("digits").deployment
+    theirs = edge.deploy("fashion").deployment
+    edge.fleet.statuses[ours] = [EdgeStatus("core-0", "CANCELED")]
+    edge.fleet.statuses[theirs] = [EdgeStatus("core-0", "SUCCEEDED")]
+    assert edge.check(ours).succeeded == ["core-0"]
+    edge.fails(theirs)
+    with pytest.raises(EdgeDeploymentFailed):
+        edge.check(ours)
+    assert set(edge.in_force()) == {"shop.fashion.model", "shop.fashion.infer"}
+
+
+def test_taking_back_waits_for_its_turn(edge: Edge) -> None:
+    failed = edge.deploy().deployment
+    edge.fails(failed)
+    edge.world.records.put({"pk": "EDGE", "sk": "ROLLOUT", "holder": "somebody", "until": 1060})
+    with pytest.raises(RolloutBusy, match="somebody"):
+        edge.check(failed)
+    assert edge.fleet.latest(EDGE.edge_target)[0] == failed
+    edge.world.records.put({"pk": "EDGE", "sk": "ROLLOUT", "holder": None, "until": None})
+    with pytest.raises(EdgeDeploymentFailed):
+        edge.check(failed)
+    assert edge.in_force() == {}
+    assert (edge.world.records.get("EDGE", "ROLLOUT") or {})["holder"] is None
+
+
+# -------------------------------------------------------------------------- components of Greengrass
+
+
+class SteppedClock:
+    """Time that passes only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+COMPONENT = EdgeComponent("shop.digits.model", "1.0.0")
+ARN = "arn:aws:greengrass:eu-west-1:000000000000:components:shop.digits.model:versions:1.0.0"
+
+
+@pytest.fixture
+def greengrass(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
+    """Greengrass as the process's one client sees it; each scripted answer must be used."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    client.cache_clear()
+    with Stubber(client("greengrassv2")) as stub:
+        yield stub
+        stub.assert_no_pending_responses()
+    client.cache_clear()
+
+
+def described(stub: Stubber, state: str, **status: Any) -> None:
+    stub.add_response("describe_component", {"status": {"componentState": state, **status}}, {"arn": ARN})
+
+
+def await_deployable(clock: SteppedClock) -> None:
+    GreengrassFleet(clock).await_deployable(EDGE.edge_target, (COMPONENT,))
+
+
+def test_a_component_is_waited_for_until_it_is_deployable(greengrass: Stubber) -> None:
+    greengrass.add_client_error("describe_component", "ResourceNotFoundException", http_status_code=404)
+    for state in ("REQUESTED", "INITIATED", "DEPLOYABLE"):
+        described(greengrass, state)
+    clock = SteppedClock()
+    await_deployable(clock)
+    assert clock.seconds == 3 * POLL_SECONDS
+
+
+def test_the_wait_for_a_component_is_bounded(greengrass: Stubber) -> None:
+    for _ in range(int(DEPLOYABLE_SECONDS / POLL_SECONDS) + 1):
+        described(greengrass, "INITIATED")
+    clock = SteppedClock()
+    with pytest.raises(Unavailable, match=r"shop.digits.model 1.0.0 is INITIATED after 20 s"):
+        await_deployable(clock)
+    assert clock.seconds == DEPLOYABLE_SECONDS
+
+
+@pytest.mark.parametrize("state", ["FAILED", "DEPRECATED"])
+def test_a_component_that_will_never_be_deployable_says_why(greengrass: Stubber, state: str) -> None:
+    described(greengrass, state, message="Invalid artifacts", errors={"s3://b/bundle.zip": "403"})
+    cause = rf"is {state}: Invalid artifacts \(s3://b/bundle.zip: 403\)$"
+    with pytest.raises(EdgeDeploymentFailed, match=cause):
+        await_deployable(SteppedClock())
+
+
+def test_a_component_that_exists_is_not_made_again(greengrass: Stubber) -> None:
+    greengrass.add_client_error("create_component_version", "ConflictException", http_status_code=409)
+    GreengrassFleet().publish_recipe({"ComponentName": "a"})
+
+
+CALLS: dict[str, Callable[[GreengrassFleet], object]] = {
+    "create_component_version": lambda fleet: fleet.publish_recipe({"ComponentName": "a"}),
+    "describe_component": lambda fleet: fleet.await_deployable(EDGE.edge_target, (COMPONENT,)),
+    "list_deployments": lambda fleet: fleet.latest(EDGE.edge_target),
+    "list_core_devices": lambda fleet: fleet.status(EDGE.edge_target, "d"),
+}
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_a_greengrass_that_is_throttled_is_asked_again_later(greengrass: Stubber, operation: str) -> None:
+    greengrass.add_client_error(operation, "ThrottlingException", http_status_code=429)
+    with pytest.raises(Unavailable, match="Greengrass"):
+        CALLS[operation](GreengrassFleet())
+
+
+def test_a_component_is_taken_out_of_what_the_target_has(greengrass: Stubber) -> None:
+    there = {name: {"componentVersion": "2.0.0"} for name in ("shop.digits.model", "shop.fashion.model")}
+    entry = {"deploymentId": "old", "targetArn": EDGE.edge_target}
+    greengrass.add_response("list_deployments", {"deployments": [entry]})
+    greengrass.add_response("get_deployment", {"components": there})
+    greengrass.add_response(
+        "create_deployment",
+        {"deploymentId": "new"},
+        {
+            "targetArn": EDGE.edge_target,
+            "deploymentName": "isthmus",
+            "components": {"shop.fashion.model": {"componentVersion": "2.0.0"}},
+            "deploymentPolicies": ANY,
+            "clientToken": "revert-d",
+        },
+    )
+    fleet = GreengrassFleet()
+    assert fleet.deploy(EDGE.edge_target, (), "revert-d", without=("shop.digits.model",)) == "new"

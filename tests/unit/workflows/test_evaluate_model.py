@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from workflow_world import CLASSES, World, npy, onnx_model, weights_right_for
 
-from isthmus.errors import DigestMismatch, InvalidInput, InvalidModel
+from isthmus.errors import DigestMismatch, InvalidModel
 from isthmus.model import layout
 from isthmus.model.job import Evaluation, Import
 from isthmus.workflows.evaluate_model import Verdict, evaluate_model, gate
@@ -135,9 +135,9 @@ def test_not_a_model_is_refused_by_name(world: World) -> None:
         evaluate(world, candidate(world, b"not onnx"))
 
 
-def test_labels_that_do_not_fit_the_samples_are_counted(world: World) -> None:
+def test_a_held_out_file_that_was_overwritten_is_refused(world: World) -> None:
     key = candidate(world, onnx_model())
     manifest = world.manifest()
     world.blobs.put(f"datasets/digits/blobs/{manifest.files[1].sha256}", npy(np.zeros(CLASSES, np.int64)))
-    with pytest.raises(InvalidInput, match=r"has 40 samples and test/y\.npy 3 labels"):
+    with pytest.raises(DigestMismatch, match=r"test/y\.npy was overwritten"):
         evaluate(world, key)

@@ -114,6 +114,7 @@ def test_a_stopped_execution_is_an_end_of_its_own() -> None:
     assert from_status_change(detail) == {
         "job_key": "a" * 40,
         "state": "ABORTED",
+        "unless_ended": False,
         "failure": {"Error": "Execution.ABORTED", "Cause": "the data was wrong"},
     }
     timed_out = from_status_change({"name": "b" * 40, "status": "TIMED_OUT"})

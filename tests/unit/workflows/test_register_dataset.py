@@ -15,7 +15,7 @@ from isthmus.workflows.register_dataset import Registered, register_dataset
 
 def register(world: World, manifest: Manifest, now: str = NOW) -> Registered:
     key, job_key = world.upload(manifest)
-    return register_dataset(key, job_key, blobs=world.blobs, records=world.records, now=now)
+    return register_dataset(key, job_key, stack="shop", blobs=world.blobs, records=world.records, now=now)
 
 
 def test_records_the_version_and_the_job_and_keeps_both_documents(world: World) -> None:
@@ -30,6 +30,12 @@ def test_records_the_version_and_the_job_and_keeps_both_documents(world: World) 
     assert world.state(key)["state"] == "REGISTERED"
     versions = world.records.query(layout.dataset_pk("digits"), prefix="VERSION#")
     assert [item["files"] for item in versions] == [2]
+
+
+def test_a_model_whose_function_cannot_be_named_is_refused_before_it_trains(world: World) -> None:
+    key, job_key = world.upload(world.manifest(world.job()))
+    with pytest.raises(InvalidJob, match="Lambda takes at most 64"):
+        register_dataset(key, job_key, stack="s" * 60, blobs=world.blobs, records=world.records, now=NOW)
 
 
 def test_registering_twice_changes_nothing_but_the_state(world: World) -> None:
@@ -66,7 +72,7 @@ def test_a_malformed_manifest_is_named(world: World, raw: bytes, said: str) -> N
     key = "datasets/digits/manifests/bad.json"
     world.blobs.put(key, raw)
     with pytest.raises(InvalidManifest, match=r"bad\.json") as error:
-        register_dataset(key, "k" * 40, blobs=world.blobs, records=world.records, now=NOW)
+        register_dataset(key, "k" * 40, stack="shop", blobs=world.blobs, records=world.records, now=NOW)
     assert said in str(error.value)
 
 
@@ -77,7 +83,12 @@ def test_a_path_that_leaves_its_folder_is_malformed(world: World, path: str) -> 
     world.blobs.put("datasets/digits/manifests/p.json", msgspec.json.encode(manifest))
     with pytest.raises(InvalidManifest):
         register_dataset(
-            "datasets/digits/manifests/p.json", "k", blobs=world.blobs, records=world.records, now=NOW
+            "datasets/digits/manifests/p.json",
+            "k",
+            stack="shop",
+            blobs=world.blobs,
+            records=world.records,
+            now=NOW,
         )
 
 
@@ -108,7 +119,7 @@ def test_a_manifest_overwritten_after_its_start_is_refused(world: World) -> None
     key, job_key = world.upload(world.manifest())
     world.upload(world.manifest(world.job(allow_nan=True)))
     with pytest.raises(InvalidManifest, match="overwritten"):
-        register_dataset(key, job_key, blobs=world.blobs, records=world.records, now=NOW)
+        register_dataset(key, job_key, stack="shop", blobs=world.blobs, records=world.records, now=NOW)
 
 
 def test_a_manifest_below_another_datasets_folder_is_refused(world: World) -> None:
@@ -116,7 +127,12 @@ def test_a_manifest_below_another_datasets_folder_is_refused(world: World) -> No
     world.blobs.put("datasets/other/manifests/m.json", documents.encode(manifest))
     with pytest.raises(InvalidManifest, match="must lie below datasets/digits/"):
         register_dataset(
-            "datasets/other/manifests/m.json", "k", blobs=world.blobs, records=world.records, now=NOW
+            "datasets/other/manifests/m.json",
+            "k",
+            stack="shop",
+            blobs=world.blobs,
+            records=world.records,
+            now=NOW,
         )
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from isthmus.adapters.local.records import MemoryRecords
-from isthmus.errors import Conflict, RolloutBusy
-from isthmus.workflows.rollout_lock import acquire, give_back, refuse_older
+from isthmus.errors import RolloutBusy
+from isthmus.workflows.rollout_lock import acquire, give_back
 
 PK = "MODEL#digits"
 
@@ -45,12 +45,3 @@ def test_two_that_read_the_same_moment_do_not_both_get_it() -> None:
     take(records, "one")
     with pytest.raises(RolloutBusy, match="same moment"):
         take(records, "two")
-
-
-def test_an_older_release_never_replaces_a_newer_one() -> None:
-    records = MemoryRecords()
-    refuse_older("digits", 1, records=records)
-    records.put({"pk": "MODELS", "sk": "digits", "release": 2})
-    refuse_older("digits", 2, records=records)
-    with pytest.raises(Conflict, match="release 2 of digits went into service before release 1"):
-        refuse_older("digits", 1, records=records)

@@ -124,21 +124,20 @@ def test_a_deploy_refreshes_every_champion_once(world: World) -> None:
     executions = MemoryExecutions()
     champion(world, "digits", 3)
     champion(world, "fashion", 1)
-    serving = {"Code": "arn:1", "MemoryMb": "1769"}
 
-    def refresh(serving: dict[str, str]) -> list[str]:
-        return refresh_models(serving, records=world.records, executions=executions, machine="m")
+    def refresh(request_id: str) -> list[str]:
+        return refresh_models(request_id, records=world.records, executions=executions, machine="m")
 
-    assert refresh(serving) == ["digits", "fashion"]
-    assert refresh(dict(reversed(serving.items()))) == [], "the same event delivered twice"
-    assert refresh({**serving, "MemoryMb": "3538"}) == ["digits", "fashion"]
+    assert refresh("request-1") == ["digits", "fashion"]
+    assert refresh("request-1") == [], "the same event delivered twice"
+    assert refresh("request-2") == ["digits", "fashion"]
     names = [name for _, name in executions.started]
     assert all(len(name) <= 80 for name in names)
     payload = executions.started["m", names[0]]
-    assert payload == {"model": "digits", "bundle": "b" * 64, "release": 3, "job_key": "k"}
+    assert payload == {"model": "digits", "bundle": "b" * 64, "release": 3, "job_key": "k", "against": 3}
 
 
 def test_without_a_model_in_service_a_deploy_starts_nothing(world: World) -> None:
     executions = MemoryExecutions()
-    assert refresh_models({}, records=world.records, executions=executions, machine="m") == []
+    assert refresh_models("r", records=world.records, executions=executions, machine="m") == []
     assert executions.started == {}

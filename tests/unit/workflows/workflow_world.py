@@ -97,6 +97,7 @@ CLOUD = DeployCloudSettings(
     serving_function="serve",
     rollout_weights=(0.1, 0.5, 1.0),
     rollout_step_seconds=60,
+    event_bus="shop",
 )
 EDGE = DeployEdgeSettings(
     bucket="data",

@@ -72,7 +72,7 @@ def described(component: Component) -> Document:
         "publisher": recipe.get("ComponentPublisher", ""),
         "description": recipe.get("ComponentDescription", ""),
         "status": {
-            "componentState": "DEPLOYABLE",
+            "componentState": component.state,
             "message": "NONE",
             "errors": {},
             "vendorGuidance": "ACTIVE",

@@ -34,14 +34,24 @@ def check_target(context: RequestContext, arn: str) -> None:
 
 
 def check_components(region: Region, components: Document) -> None:
-    """AWS's own components are taken on trust; ours have to exist."""
-    known = {(c.name, c.version) for c in region.components.values()}
+    """AWS's own components are taken on trust; ours have to exist and to be deployable.
+
+    What AWS answers for a version that is not DEPLOYABLE yet is documented nowhere. Of the errors that
+    the API reference lists for CreateDeployment, ValidationException is the one that no client repeats
+    by itself: who deploys without waiting finds out here, not on the device.
+    """
+    known = {(c.name, c.version): c for c in region.components.values()}
     for name, wish in components.items():
         version = wish.get("componentVersion")
         if not version:
             raise invalid(f"The component {name} needs a componentVersion.")
-        if not name.startswith("aws.greengrass.") and (name, version) not in known:
+        if name.startswith("aws.greengrass."):
+            continue
+        if (name, version) not in known:
             raise not_found("component version", f"{name}:{version}")
+        state = known[name, version].state
+        if state != "DEPLOYABLE":
+            raise invalid(f"The component {name} version {version} is {state}, not DEPLOYABLE.")
 
 
 def create_deployment(context: RequestContext, request: Document) -> Document:

@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from localemu.aws.api import CommonServiceException, RequestContext
 
+# AWS makes a component version after it has answered: it reads the artifacts meanwhile.
+MAKING = timedelta(seconds=0.3)
 LOCK = threading.RLock()
 Document = dict[str, Any]
 
@@ -47,6 +49,11 @@ class Component:
     @property
     def version(self) -> str:
         return str(self.recipe["ComponentVersion"])
+
+    @property
+    def state(self) -> str:
+        """A CloudComponentState: what cannot be made is refused at once here, so there is no FAILED."""
+        return "DEPLOYABLE" if now() - self.created >= MAKING else "REQUESTED"
 
     @property
     def family_arn(self) -> str:

@@ -38,7 +38,7 @@ class SignedApi:
             raise EnvironmentProblem("no AWS credentials were found to sign the request with")
         url = self._base_url + path
         request = AWSRequest(method, url, data=body, headers={"Content-Type": "application/json"})
-        region = session.region_name or "us-east-1"
+        region = _region_of(url) or session.region_name or "us-east-1"
         SigV4Auth(credentials.get_frozen_credentials(), "execute-api", region).add_auth(request)
         headers = {**dict(request.headers.items()), "Host": urlsplit(url).netloc}
         try:
@@ -46,6 +46,12 @@ class SignedApi:
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(f"the API did not answer: {error}") from error
         return HttpResponse(answer.status, answer.data, dict(answer.headers))
+
+
+def _region_of(url: str) -> str:
+    """Return the region in ``<id>.execute-api.<region>.<suffix>``: a stack may lie in another than the user's."""
+    parts = (urlsplit(url).hostname or "").split(".")
+    return parts[2] if len(parts) > 4 and parts[1] == "execute-api" else ""
 
 
 def _destination(url: str) -> str:

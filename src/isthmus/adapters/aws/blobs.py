@@ -16,10 +16,12 @@ from botocore.exceptions import ClientError
 from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.errors import DigestMismatch, LimitExceeded, MissingFile
-from isthmus.model.units import MIB, format_bytes
+from isthmus.model.units import GIB, MIB, format_bytes
 from isthmus.ports import BlobInfo
 
 CHUNK_BYTES = 4 * MIB
+MAX_PUT_BYTES = 5 * GIB
+"""S3's limit on one PutObject."""
 NOT_AS_PROMISED = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
 NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
 
@@ -72,6 +74,13 @@ class S3BlobStore:
 
     @passing_trouble("S3")
     def upload(self, key: str, path: Path, *, sha256: str) -> None:
+        size = path.stat().st_size
+        if size > MAX_PUT_BYTES:
+            # In a multipart upload S3 would keep no SHA-256 of the whole.
+            raise LimitExceeded(
+                f"{path.name} is {format_bytes(size)}; at most {format_bytes(MAX_PUT_BYTES)} is sent in one "
+                "piece: upload it by `aws s3 cp`, with what `isthmus dataset manifest` writes"
+            )
         try:
             with path.open("rb") as stream:
                 client("s3").put_object(

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of
+from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.errors import Unavailable
 
@@ -19,6 +19,7 @@ class EventBridgeEvents:
     def __init__(self, bus: str) -> None:
         self._bus = bus
 
+    @passing_trouble("EventBridge")
     def publish(self, kind: str, detail: Mapping[str, Any]) -> None:
         entry = {
             "EventBusName": self._bus,
@@ -34,6 +35,7 @@ class EventBridgeEvents:
 class StepFunctionsExecutions:
     """Executions by name: Standard workflows keep a name for 90 days, which makes a start idempotent."""
 
+    @passing_trouble("Step Functions")
     def start(self, machine: str, name: str, payload: Mapping[str, Any]) -> bool:
         try:
             client("stepfunctions").start_execution(

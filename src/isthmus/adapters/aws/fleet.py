@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of
+from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
-from isthmus.errors import LimitExceeded
-from isthmus.ports import EdgeComponent, EdgeStatus
+from isthmus.adapters.system import SystemClock
+from isthmus.errors import EdgeDeploymentFailed, LimitExceeded, Unavailable
+from isthmus.ports import Clock, EdgeComponent, EdgeStatus
 
 MAX_RECIPE_BYTES = 16_000
+DEPLOYABLE_SECONDS = 20.0
+"""How long one call waits for components; the state machine repeats the call that gave up."""
+POLL_SECONDS = 0.5
+NEVER_DEPLOYABLE = frozenset({"FAILED", "DEPRECATED"})
 
 
 @contextlib.contextmanager
@@ -30,6 +35,10 @@ def _once() -> Iterator[None]:
 class GreengrassFleet:
     """Components of one region, deployments to one thing group."""
 
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+
+    @passing_trouble("Greengrass")
     def publish_recipe(self, recipe: Mapping[str, Any]) -> None:
         raw = json.dumps(recipe, separators=(",", ":")).encode()
         if len(raw) > MAX_RECIPE_BYTES:
@@ -39,6 +48,7 @@ class GreengrassFleet:
         with _once():
             client("greengrassv2").create_component_version(inlineRecipe=raw)
 
+    @passing_trouble("Greengrass")
     def import_function(
         self,
         component: EdgeComponent,
@@ -70,9 +80,29 @@ class GreengrassFleet:
                 }
             )
 
-    def deploy(self, target: str, components: tuple[EdgeComponent, ...], token: str) -> str:
+    def await_deployable(self, target: str, components: tuple[EdgeComponent, ...]) -> None:
+        deadline = self._clock.now() + DEPLOYABLE_SECONDS
+        for component in components:
+            while (state := self._component_state(target, component)) != "DEPLOYABLE":
+                if self._clock.now() >= deadline:
+                    raise Unavailable(
+                        f"the component {component.name} {component.version} is {state or 'not there'} "
+                        f"after {DEPLOYABLE_SECONDS:.0f} s; it must be DEPLOYABLE before it is deployed"
+                    )
+                self._clock.sleep(POLL_SECONDS)
+
+    @passing_trouble("Greengrass")
+    def deploy(
+        self,
+        target: str,
+        components: tuple[EdgeComponent, ...],
+        token: str,
+        *,
+        without: Collection[str] = (),
+    ) -> str:
         # CreateDeployment replaces all that the target has: read, merge, write.
-        merged = self._latest_components(target)
+        _, there = self._latest(target)
+        merged = {name: wish for name, wish in there.items() if name not in without}
         merged.update({entry.name: {"componentVersion": entry.version} for entry in components})
         answer = client("greengrassv2").create_deployment(
             targetArn=target,
@@ -86,6 +116,12 @@ class GreengrassFleet:
         )
         return str(answer["deploymentId"])
 
+    @passing_trouble("Greengrass")
+    def latest(self, target: str) -> tuple[str, dict[str, str]]:
+        deployment, components = self._latest(target)
+        return deployment, {name: str(wish["componentVersion"]) for name, wish in components.items()}
+
+    @passing_trouble("Greengrass")
     def status(self, target: str, deployment: str) -> list[EdgeStatus]:
         found = []
         pages = client("greengrassv2").get_paginator("list_core_devices").paginate(thingGroupArn=target)
@@ -93,12 +129,35 @@ class GreengrassFleet:
             found.append(self._device_status(device["coreDeviceThingName"], deployment))
         return found
 
-    def _latest_components(self, target: str) -> dict[str, Any]:
+    @passing_trouble("Greengrass")
+    def _component_state(self, target: str, component: EdgeComponent) -> str:
+        """Return the state of a component version, empty while Greengrass does not show it.
+
+        Raises:
+            EdgeDeploymentFailed: it will never be deployable; the message holds Greengrass's own.
+        """
+        try:
+            answer = client("greengrassv2").describe_component(arn=component_arn(target, component))
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                return ""
+            raise
+        status = answer["status"]
+        state = str(status["componentState"])
+        if state in NEVER_DEPLOYABLE:
+            details = "; ".join(f"{what}: {why}" for what, why in status.get("errors", {}).items())
+            raise EdgeDeploymentFailed(
+                f"the component {component.name} {component.version} is {state}: "
+                f"{status.get('message', '')}" + (f" ({details})" if details else "")
+            )
+        return state
+
+    def _latest(self, target: str) -> tuple[str, dict[str, Any]]:
         answer = client("greengrassv2").list_deployments(targetArn=target, historyFilter="LATEST_ONLY")
         for entry in answer.get("deployments", []):
             detail = client("greengrassv2").get_deployment(deploymentId=entry["deploymentId"])
-            return dict(detail.get("components", {}))
-        return {}
+            return str(entry["deploymentId"]), dict(detail.get("components", {}))
+        return "", {}
 
     def _device_status(self, device: str, deployment: str) -> EdgeStatus:
         pages = (
@@ -110,3 +169,15 @@ class GreengrassFleet:
             if entry["deploymentId"] == deployment:
                 return EdgeStatus(device, entry["coreDeviceExecutionStatus"], entry.get("reason", ""))
         return EdgeStatus(device, "QUEUED")
+
+
+def component_arn(target: str, component: EdgeComponent) -> str:
+    """Return a component version's ARN, in the partition, region and account of the target.
+
+    Greengrass tells it only to who creates the version: whoever finds it existing would have to list
+    all components for it, while a deployment's target lies in the same account by necessity. Form:
+    Service Authorization Reference, "Resource types defined by AWS IoT Greengrass V2".
+    """
+    _, partition, _, region, account, _ = target.split(":", 5)
+    name, version = component.name, component.version
+    return f"arn:{partition}:greengrass:{region}:{account}:components:{name}:versions:{version}"

@@ -127,6 +127,7 @@ class LambdaFunctions:
     def unroute(self, function: str) -> None:
         client("lambda").delete_alias(FunctionName=function, Name=LIVE)
 
+    @passing_trouble("Lambda")
     def publish_version(self, function: str) -> str:
         return str(client("lambda").publish_version(FunctionName=function)["FunctionArn"])
 

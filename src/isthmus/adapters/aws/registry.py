@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from isthmus.adapters.aws.errors import passing_trouble
 from isthmus.adapters.aws.session import client
 
 
@@ -14,6 +15,7 @@ class SageMakerRegistry:
     def __init__(self, group: str) -> None:
         self._group = group
 
+    @passing_trouble("SageMaker")
     def register(self, model: str, release: int, source: str, metadata: Mapping[str, str]) -> str:
         description = f"{model} release {release}"
         for page in (
@@ -28,8 +30,7 @@ class SageMakerRegistry:
             ModelPackageGroupName=self._group,
             ModelPackageDescription=description,
             ModelApprovalStatus="Approved",
-            SourceUri=source,
-            CustomerMetadataProperties=dict(metadata),
+            CustomerMetadataProperties={**metadata, "source": source},
             ClientToken=hashlib.sha256(f"{self._group}/{description}".encode()).hexdigest()[:36],
         )
         return str(answer["ModelPackageArn"])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 from isthmus.adapters.aws.session import client
 
 VISIBILITY_SECONDS = 60
 """A message is deleted as soon as its lease is durable; until then nobody else should see it."""
 
 
-def create_queue(name: str, key_arn: str) -> str:
+def create_queue(name: str, key_arn: str, dead_letters_arn: str) -> str:
     """Create the queue if it is not there, encrypted with the stack's key; return its URL."""
     attributes = {
         "VisibilityTimeout": str(VISIBILITY_SECONDS),
         "MessageRetentionPeriod": "1209600",
         "KmsMasterKeyId": key_arn,
         "ReceiveMessageWaitTimeSeconds": "20",
+        # A message that no agent can read leaves the queue, and raises the stack's alarm.
+        "RedrivePolicy": json.dumps({"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": 5}),
     }
     return str(client("sqs").create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])

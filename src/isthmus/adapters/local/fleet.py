@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from isthmus.errors import LimitExceeded
+from isthmus.errors import EdgeDeploymentFailed, LimitExceeded, Unavailable
 from isthmus.ports import EdgeComponent, EdgeStatus
 
 MAX_RECIPE_BYTES = 16_000
@@ -17,6 +17,8 @@ class MemoryFleet:
 
     def __init__(self) -> None:
         self.components: dict[tuple[str, str], dict[str, Any]] = {}
+        self.refused: dict[tuple[str, str], str] = {}
+        """Name and version to why that component never becomes deployable."""
         self.deployments: dict[str, dict[str, dict[str, str]]] = {}
         """Target to deployment id to component name to version."""
         self.statuses: dict[str, list[EdgeStatus]] = {}
@@ -43,16 +45,40 @@ class MemoryFleet:
         }
         self.components.setdefault((component.name, component.version), content)
 
-    def deploy(self, target: str, components: tuple[EdgeComponent, ...], token: str) -> str:
+    def await_deployable(self, target: str, components: tuple[EdgeComponent, ...]) -> None:
+        for entry in components:
+            key = (entry.name, entry.version)
+            if key not in self.components:
+                raise Unavailable(f"the component {entry.name} {entry.version} is not there")
+            if key in self.refused:
+                raise EdgeDeploymentFailed(
+                    f"the component {entry.name} {entry.version} is FAILED: {self.refused[key]}"
+                )
+
+    def deploy(
+        self,
+        target: str,
+        components: tuple[EdgeComponent, ...],
+        token: str,
+        *,
+        without: Collection[str] = (),
+    ) -> str:
         if token in self._tokens:
             return self._tokens[token]
-        history = self.deployments.setdefault(target, {})
-        merged = dict(list(history.values())[-1]) if history else {}
+        _, there = self.latest(target)
+        merged = {name: version for name, version in there.items() if name not in without}
         merged.update({entry.name: entry.version for entry in components})
         deployment = f"deployment-{len(self._tokens) + 1}"
-        history[deployment] = merged
+        self.deployments.setdefault(target, {})[deployment] = merged
         self._tokens[token] = deployment
         return deployment
+
+    def latest(self, target: str) -> tuple[str, dict[str, str]]:
+        history = self.deployments.get(target)
+        if not history:
+            return "", {}
+        deployment, components = list(history.items())[-1]
+        return deployment, dict(components)
 
     def status(self, target: str, deployment: str) -> list[EdgeStatus]:
         return list(self.statuses.get(deployment, []))
