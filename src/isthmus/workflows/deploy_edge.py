@@ -18,6 +18,9 @@ EDGE = "EDGE"
 LOCK_SECONDS = 180
 """Longer than the function that holds the lock may run."""
 
+MAX_CAUSE_CHARACTERS = 8_000
+"""Of all devices' causes together: they go into one item of the table and one state."""
+
 DONE = frozenset({"SUCCEEDED", "COMPLETED"})
 FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED"})
 
@@ -138,7 +141,8 @@ def check_edge(
     status = fleet.status(settings.edge_target, _followed(deployment, item, settings.edge_target, fleet))
     failed = [entry for entry in status if entry.state in FAILED]
     if failed:
-        cause = f"release {release} of {model}: " + "; ".join(_said(entry) for entry in failed)
+        said = "; ".join(_said(entry) for entry in failed)
+        cause = f"release {release} of {model}: {said}"[:MAX_CAUSE_CHARACTERS]
         acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
         try:
             _revert(model, deployment, cause, settings.edge_target, fleet, records)

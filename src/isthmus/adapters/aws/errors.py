@@ -22,6 +22,7 @@ PASSING_CODES = frozenset(
         "InternalFailure",
         "InternalServerError",
         "ProvisionedThroughputExceededException",
+        "RequestAlreadyInProgressException",
         "RequestLimitExceeded",
         "RequestTimeout",
         "ResourceConflictException",

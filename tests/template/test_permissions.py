@@ -1,0 +1,418 @@
+"""What each identity may do is what its code does: a missing right and an unused one both fail.
+
+The local cloud does not enforce IAM, so a missing right would show first on AWS. ``NEEDS`` was read
+off the code: handler → workflow → port → adapter. Resources are written short: a key of the bucket, a
+leading key of the table, a logical id, or an ARN from its resource part on.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.loaders
+import pytest
+from botocore import xform_name
+from cloudformation import ROOT, Template, functions, listed, resources, statements
+
+STACK = "${AWS::StackName}"
+MODEL_FUNCTIONS = f"function:{STACK}-model-*"
+RIG_QUEUES = f"{STACK}-rig-*"
+NESTED_RULE = "rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"
+Needs = dict[str, list[str]]
+"""Action to the resources that it is needed on."""
+Grants = list[tuple[list[str], list[str]]]
+"""Each statement's actions and resources."""
+
+READS: Needs = {"kms:Decrypt": ["DataKey"]}
+"""Bucket and table are encrypted with DataKey: who reads either, or writes to the table, decrypts.
+
+A table's own key stays with DynamoDB, which opens it in the caller's name at each access.
+"""
+WRITES: Needs = {**READS, "kms:GenerateDataKey": ["DataKey"]}
+"""Also who puts objects, or whose failed events Lambda puts into the encrypted DeadLetters in its role."""
+
+LAMBDA_IMPORT: Needs = {
+    # CreateComponentVersion from a Lambda function reads, tags and shows it with the caller's rights:
+    # Greengrass V2 developer guide, "Import a Lambda function as a component", requirements.
+    "lambda:GetFunction": ["EdgeInferFunction:*"],
+    "greengrass:TagResource": ["*"],
+    "greengrass:ListTagsForResource": ["*"],
+    # The artifact of the model's component is read with them too.
+    "s3:GetObject": ["bundles/*"],
+}
+DEPLOYMENT_JOB: Needs = {
+    # A deployment is an IoT job, made with the caller's rights: Service Authorization Reference, AWS
+    # IoT Greengrass V2, dependent actions of CreateDeployment.
+    f"iot:{action}": ["*"]
+    for action in (
+        "CancelJob",
+        "CreateJob",
+        "DeleteThingShadow",
+        "DescribeJob",
+        "DescribeThing",
+        "DescribeThingGroup",
+        "GetThingShadow",
+        "UpdateJob",
+        "UpdateThingShadow",
+    )
+}
+
+NEEDS: dict[str, Needs] = {
+    "StartPipelineFunction": {
+        **WRITES,  # its dead-letter queue
+        "s3:GetObject": ["datasets/*"],
+        "states:StartExecution": ["TrainAndDeployMachine"],
+    },
+    "RegisterDatasetFunction": {
+        **WRITES,
+        "s3:GetObject": ["datasets/*", "code/*"],
+        # Without it S3 answers 403 for a file that is not there yet, which must be MissingFile.
+        "s3:ListBucket": ["Bucket"],
+        "s3:PutObject": ["jobs/*"],
+        "dynamodb:PutItem": ["DATASET#"],
+        "dynamodb:UpdateItem": ["JOB#"],
+    },
+    "PlanTrainingFunction": {
+        **WRITES,
+        "s3:GetObject": ["jobs/*"],
+        "s3:PutObject": ["jobs/*"],
+        "dynamodb:GetItem": ["DATASET#", "JOB#"],  # the policy, the lease
+        "dynamodb:Query": ["RIGS"],
+        "dynamodb:UpdateItem": ["JOB#"],
+    },
+    "TrainOnRigFunction": {**READS, "dynamodb:UpdateItem": ["JOB#"]},
+    "FinishAttemptFunction": {
+        **READS,
+        "dynamodb:GetItem": ["JOB#"],
+        "states:SendTaskSuccess": [f"stateMachine:{STACK}-train-and-deploy"],
+        "states:SendTaskFailure": [f"stateMachine:{STACK}-train-and-deploy"],
+    },
+    "EvaluateModelFunction": {
+        **READS,
+        # The job, what it imports, its held-out split, and the champion.
+        "s3:GetObject": ["jobs/*", "code/*", "datasets/*", "bundles/*"],
+        "dynamodb:GetItem": ["MODELS"],
+        "dynamodb:UpdateItem": ["JOB#"],
+    },
+    "PackageModelFunction": {
+        **WRITES,
+        "s3:GetObject": ["jobs/*", "code/*"],
+        "s3:PutObject": ["bundles/*"],
+        "dynamodb:GetItem": ["JOB#", "MODEL#"],
+        "dynamodb:PutItem": ["MODEL#"],
+        "dynamodb:UpdateItem": ["JOB#", "MODEL#"],
+        "kms:Sign": ["SigningKey"],
+        "kms:GetPublicKey": ["SigningKey"],  # it opens what it sealed before anybody else has to
+    },
+    "RegisterModelFunction": {
+        **READS,
+        "dynamodb:GetItem": ["JOB#"],
+        "dynamodb:UpdateItem": ["MODEL#"],
+        # Listing is of the group; a new version is checked against the group and against itself.
+        "sagemaker:ListModelPackages": [f"model-package-group/{STACK}-models"],
+        "sagemaker:CreateModelPackage": [
+            f"model-package-group/{STACK}-models",
+            f"model-package/{STACK}-models/*",
+        ],
+    },
+    "DeployCloudFunction": {
+        **WRITES,  # its dead-letter queue
+        "s3:GetObject": ["bundles/*"],  # also for PublishLayerVersion, which reads in the caller's name
+        "dynamodb:GetItem": ["MODELS", "MODEL#"],
+        "dynamodb:PutItem": ["MODELS"],
+        "dynamodb:UpdateItem": ["MODEL#"],
+        "events:PutEvents": ["EventBus"],
+        "kms:GetPublicKey": ["SigningKey"],
+        # The pattern's code; the waiters function_active_v2 and function_updated_v2 also call GetFunction.
+        "lambda:GetFunction": ["ServeModelFunction", MODEL_FUNCTIONS],
+        "lambda:CreateAlias": [MODEL_FUNCTIONS],
+        "lambda:CreateFunction": [MODEL_FUNCTIONS],
+        "lambda:DeleteAlias": [MODEL_FUNCTIONS],
+        "lambda:GetAlias": [MODEL_FUNCTIONS],
+        "lambda:InvokeFunction": [MODEL_FUNCTIONS],
+        "lambda:ListVersionsByFunction": [MODEL_FUNCTIONS],
+        "lambda:PublishVersion": [MODEL_FUNCTIONS],
+        "lambda:UpdateAlias": [MODEL_FUNCTIONS],
+        "lambda:UpdateFunctionCode": [MODEL_FUNCTIONS],
+        "lambda:UpdateFunctionConfiguration": [MODEL_FUNCTIONS],
+        "lambda:ListLayerVersions": [f"layer:{STACK}-*"],
+        "lambda:PublishLayerVersion": [f"layer:{STACK}-*"],
+        # Giving a function layers takes the right to read them: the model's, and the stack's own two.
+        "lambda:GetLayerVersion": [f"layer:{STACK}-*:*"],
+        "iam:PassRole": ["ServeModelFunctionRole"],
+    },
+    "RefreshModelsFunction": {
+        **READS,
+        "dynamodb:Query": ["MODELS"],
+        "states:StartExecution": ["DeployCloudMachine"],
+    },
+    "DeployEdgeFunction": {
+        **READS,
+        **LAMBDA_IMPORT,
+        **DEPLOYMENT_JOB,
+        "dynamodb:GetItem": ["MODEL#", "EDGE"],  # the model's port and versions, the lock
+        "dynamodb:UpdateItem": ["MODEL#", "EDGE"],
+        "kms:GetPublicKey": ["SigningKey"],
+        "lambda:PublishVersion": ["EdgeInferFunction"],
+        "greengrass:CreateComponentVersion": ["*"],
+        "greengrass:CreateDeployment": ["*"],
+        "greengrass:DescribeComponent": ["*"],
+        "greengrass:GetDeployment": ["*"],
+        "greengrass:ListCoreDevices": ["*"],
+        "greengrass:ListDeployments": ["*"],
+        "greengrass:ListEffectiveDeployments": ["*"],
+    },
+    "RouteInferenceFunction": {
+        **READS,
+        "dynamodb:Query": ["MODELS"],
+        "lambda:InvokeFunction": [MODEL_FUNCTIONS],
+    },
+    "RecordOutcomeFunction": {
+        **WRITES,  # its dead-letter queue
+        "dynamodb:GetItem": ["JOB#"],
+        "dynamodb:UpdateItem": ["JOB#"],
+        "events:PutEvents": ["EventBus"],
+    },
+    "RigPolicy": {
+        **WRITES,  # also to receive from its encrypted queue
+        "cloudformation:DescribeStacks": ["AWS::StackId"],
+        "sqs:CreateQueue": [RIG_QUEUES],
+        "sqs:ReceiveMessage": [RIG_QUEUES],
+        "sqs:DeleteMessage": [RIG_QUEUES],
+        "dynamodb:GetItem": ["JOB#", "RIGS"],  # the lease, its own descriptor
+        "dynamodb:PutItem": ["RIGS"],
+        "dynamodb:UpdateItem": ["JOB#"],
+        "s3:GetObject": ["datasets/*", "code/*", "jobs/*"],
+        "s3:PutObject": ["jobs/*/attempts/*"],
+        # What failed is said by FinishAttempt, on the strength of the committed outcome alone.
+        "states:SendTaskSuccess": ["TrainAndDeployMachine"],
+        "states:SendTaskHeartbeat": ["TrainAndDeployMachine"],
+        "lambda:InvokeFunction": ["FinishAttemptFunction"],
+    },
+    "CoreDevicePolicy": {**READS, "s3:GetObject": ["bundles/*"]},  # the nucleus fetches the artifact
+    "ServeModelFunction": {},
+    "EdgeInferFunction": {},
+}
+
+MACHINE_NEEDS: dict[str, Needs] = {
+    # What their definitions name is added by ``named_in``.
+    "TrainAndDeployMachine": {
+        "sqs:SendMessage": [RIG_QUEUES],
+        # SendMessage to a queue with its own key takes both.
+        **WRITES,
+        # startExecution.sync:2 waits by a rule that Step Functions manages, and stops what it started:
+        # Step Functions developer guide, "Nested executions, IAM policies".
+        "states:DescribeExecution": [f"execution:{STACK}-deploy-cloud:*"],
+        "states:StopExecution": [f"execution:{STACK}-deploy-cloud:*"],
+        "events:PutTargets": [NESTED_RULE],
+        "events:PutRule": [NESTED_RULE],
+        "events:DescribeRule": [NESTED_RULE],
+    },
+    "DeployCloudMachine": {},
+}
+
+OPERATORS: dict[str, str] = {
+    "s3:ListBucket": "isthmus dataset: what is uploaded already",
+    "states:DescribeExecution": "isthmus job",
+    "states:GetExecutionHistory": "isthmus job",
+    "states:StopExecution": "isthmus job stop",
+    "lambda:GetFunctionConfiguration": "isthmus job: what it cost",
+}
+"""What adapters call for a person at the command line, with that person's own rights."""
+
+# ------------------------------------------------------------------------------- what is granted
+
+ARN = re.compile(r"^arn:\$\{AWS::Partition\}:[a-z]+:\$\{AWS::Region\}:\$\{AWS::AccountId\}:")
+TABLE = "Table"
+
+
+def short(resource: Any) -> str:
+    """Return a statement's resource as ``NEEDS`` writes it."""
+    if isinstance(resource, str):
+        return resource
+    if "Ref" in resource:
+        return str(resource["Ref"])
+    if "Fn::GetAtt" in resource:
+        return str(resource["Fn::GetAtt"][0])
+    text = str(resource["Fn::Sub"])
+    text = text.removeprefix("${Bucket.Arn}/")
+    text = re.sub(r"^\$\{(\w+)\.Arn\}", r"\1", text)
+    return ARN.sub("", text)
+
+
+def leading_keys(statement: dict[str, Any]) -> list[str] | None:
+    """Return the leading keys of the table that a statement is held to; None: it is not."""
+    condition = statement.get("Condition", {}).get("ForAllValues:StringLike", {})
+    keys = condition.get("dynamodb:LeadingKeys")
+    return None if keys is None else [str(key).removesuffix("*") for key in listed(keys)]
+
+
+def granted(template: Template, name: str) -> Grants:
+    """Return each statement's actions and resources; a table without leading keys is ``Table``."""
+    found = []
+    for holder, statement in statements(template):
+        if holder == name:
+            names = [short(entry) for entry in listed(statement["Resource"])]
+            found.append((listed(statement["Action"]), leading_keys(statement) or names))
+    return found
+
+
+def covers(grant: str, action: str, resource: str) -> bool:
+    return resource == grant or (grant == TABLE and action.startswith("dynamodb:"))
+
+
+def missing(grants: Grants, needs: Needs) -> list[str]:
+    """Return what is needed and not granted."""
+    return [
+        f"{action} on {resource}"
+        for action, wanted in needs.items()
+        for resource in wanted
+        if not any(
+            action in actions and any(covers(grant, action, resource) for grant in given)
+            for actions, given in grants
+        )
+    ]
+
+
+def unused(grants: Grants, needs: Needs) -> list[str]:
+    """Return what is granted and needed by nothing.
+
+    A statement grants each of its actions on each of its resources; that not every pair is needed is
+    the price of a short policy, but an action or a resource of which no pair is needed is too much.
+    """
+    found = []
+    for actions, given in grants:
+        pairs = {
+            (action, grant)
+            for action in actions
+            for grant in given
+            if any(covers(grant, action, resource) for resource in needs.get(action, []))
+        }
+        used = {action for action, _ in pairs}, {grant for _, grant in pairs}
+        found += [f"{action} on {', '.join(given)}" for action in actions if action not in used[0]]
+        found += [f"{', '.join(actions)} on {grant}" for grant in given if grant not in used[1]]
+    return list(dict.fromkeys(found))
+
+
+# ------------------------------------------------------------------------------------- the tests
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_an_identity_may_do_what_its_code_does_and_nothing_else(template: Template, name: str) -> None:
+    grants = granted(template, name)
+    assert not missing(grants, NEEDS[name]), f"add to {name}"
+    assert not unused(grants, NEEDS[name]), f"take from {name}"
+
+
+@pytest.mark.parametrize("name", MACHINE_NEEDS)
+def test_a_state_machine_may_call_what_its_definition_names(template: Template, name: str) -> None:
+    needs = {**MACHINE_NEEDS[name], **named_in(template, name)}
+    grants = granted(template, name)
+    assert not missing(grants, needs), f"add to {name}"
+    assert not unused(grants, needs), f"take from {name}"
+
+
+def test_every_identity_of_the_template_is_known_here(template: Template) -> None:
+    policies = resources(template, "AWS::IAM::ManagedPolicy")
+    roles = resources(template, "AWS::IAM::Role")
+    assert not roles, "a role that is written out would escape this test"
+    assert {*functions(template), *policies} == set(NEEDS)
+    assert set(resources(template, "AWS::Serverless::StateMachine")) == set(MACHINE_NEEDS)
+    assert all(isinstance(entry, dict) for _, entry in statements(template)), "no managed policy by name"
+
+
+def test_every_call_of_the_adapters_is_somebodys_right() -> None:
+    """A new call in an adapter fails here until the table says who makes it."""
+    known = {action for needs in [*NEEDS.values(), *MACHINE_NEEDS.values()] for action in needs}
+    called = set(adapter_actions())
+    assert called >= {"s3:GetObject", "lambda:GetFunction", "states:SendTaskHeartbeat"}, "it finds calls"
+    assert not called - known - set(OPERATORS), "say in NEEDS who may do it, or in OPERATORS why nobody"
+    assert set(OPERATORS) <= called, "no adapter makes this call any more"
+
+
+def test_the_comparison_itself_finds_what_is_missing_and_what_is_too_much() -> None:
+    needs = {"s3:GetObject": ["jobs/*"], "dynamodb:GetItem": ["JOB#"]}
+    assert missing([(["s3:GetObject"], ["code/*"])], needs) == [
+        "s3:GetObject on jobs/*",
+        "dynamodb:GetItem on JOB#",
+    ]
+    grants = [(["s3:GetObject"], ["jobs/*", "code/*"]), (["dynamodb:GetItem", "dynamodb:PutItem"], [TABLE])]
+    assert not missing(grants, needs)
+    assert unused(grants, needs) == ["s3:GetObject on code/*", "dynamodb:PutItem on Table"]
+    assert unused([(["dynamodb:GetItem"], ["JOB#", "RIGS"])], needs) == ["dynamodb:GetItem on RIGS"]
+
+
+# ------------------------------------------------------------------- read off definitions and code
+
+
+def named_in(template: Template, machine: str) -> Needs:
+    """Return the rights for the functions and machines that a state machine's definition names."""
+    properties = resources(template, "AWS::Serverless::StateMachine")[machine]
+    definition = json.loads((ROOT / properties["DefinitionUri"]).read_text())
+    found: Needs = {}
+    for state in definition["States"].values():
+        for field, action in (
+            ("FunctionName", "lambda:InvokeFunction"),
+            ("StateMachineArn", "states:StartExecution"),
+        ):
+            named = state.get("Parameters", {}).get(field)
+            if named:
+                target = short(properties["DefinitionSubstitutions"][named.strip("${}")])
+                if target not in found.setdefault(action, []):
+                    found[action].append(target)
+    return found
+
+
+PREFIXES = {"stepfunctions": "states", "greengrassv2": "greengrass"}
+"""Where IAM's prefix is not boto3's name of the service."""
+RENAMED = {
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "lambda:Invoke": "lambda:InvokeFunction",
+}
+"""Where an operation is not called as the action that allows it."""
+
+
+def adapter_actions() -> Iterator[str]:
+    """Yield the IAM action of every call that an adapter makes of a boto3 client."""
+    for path in sorted((ROOT / "src/isthmus/adapters/aws").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and (service := _service(node.value)):
+                yield from _actions(service, node.attr, tree)
+        if any(isinstance(node, ast.Name) and node.id == "getattr" for node in ast.walk(tree)):
+            # StepFunctionsTasks passes its operations by name.
+            texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+            yield from (_action("stepfunctions", text) for text in texts if text.startswith("send_task"))
+
+
+def _service(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "client":
+        return str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else None
+    return None
+
+
+def _actions(service: str, method: str, tree: ast.AST) -> Iterator[str]:
+    if method not in ("get_paginator", "get_waiter"):
+        yield _action(service, method)
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+            name = str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else ""
+            if method == "get_paginator":
+                yield _action(service, name)
+            else:
+                waiters = botocore.loaders.Loader().load_service_model(service, "waiters-2")["waiters"]
+                operation = next(w["operation"] for n, w in waiters.items() if xform_name(n) == name)
+                yield _action(service, xform_name(operation))
+
+
+def _action(service: str, method: str) -> str:
+    model = botocore.loaders.Loader().load_service_model(service, "service-2")
+    operation = next(name for name in model["operations"] if xform_name(name) == method)
+    action = f"{PREFIXES.get(service, service)}:{operation}"
+    return RENAMED.get(action, action)
