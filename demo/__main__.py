@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+from demo.stamp import ROOT
 from demo.steps import Demo
-from demo.system import ROOT, CommandFailed, System
+from demo.system import CommandFailed, System
 
 
 def main() -> int:

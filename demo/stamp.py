@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from demo.system import ROOT
+ROOT = Path(__file__).resolve().parent.parent
+STAMP = ROOT / ".aws-sam/build/isthmus.stamp"
 
 READ = ("src", "functions", "layers", "edge_lambda", "statemachines", "template.yaml", "samconfig.toml")
 
@@ -22,12 +23,11 @@ def digest() -> str:
     return total.hexdigest()
 
 
-def changed_since(mark: Path) -> bool:
-    """Return whether the build that ``mark`` records is out of date."""
-    return not mark.is_file() or mark.read_text() != digest()
+def changed_since_build() -> bool:
+    """Return whether the build is out of date, or not there."""
+    return not STAMP.is_file() or STAMP.read_text() != digest()
 
 
-def stamp(mark: Path) -> None:
-    """Record that what stands here is built."""
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text(digest())
+def stamp_build() -> None:
+    """Record, in the build's own folder, that what stands here is built."""
+    STAMP.write_text(digest())

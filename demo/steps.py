@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from demo.stamp import changed_since, stamp
+from demo.stamp import ROOT
 from demo.summary import Prediction, Summary
-from demo.system import ROOT, CommandFailed, System, run
+from demo.system import CommandFailed, System, run
 
 SAMPLES = 6
 EXAMPLES = {"digits": ROOT / "examples/digits", "fashion-mnist": ROOT / "examples/fashion_mnist"}
@@ -51,7 +51,7 @@ class Demo:
         with self.step("start the local cloud"):
             system.up()
         with self.step("sam build"):
-            self._build()
+            system.build()
         with self.step("sam deploy"):
             system.deploy()
         with self.step("join the rig and start its agent"):
@@ -62,12 +62,6 @@ class Demo:
         own = {name: value for name, value in system.env.items() if name.startswith(("AWS_", "ISTHMUS_"))}
         lines = (f"export {name}={shlex.quote(value)}\n" for name, value in sorted(own.items()))
         (system.folder / "env").write_text("".join(lines))
-
-    def _build(self) -> None:
-        mark = self.system.folder / "built"
-        if changed_since(mark) or not (ROOT / ".aws-sam/build/template.yaml").is_file():
-            self.system.build()
-            stamp(mark)
 
     def path(self) -> Summary:
         """Upload, follow to the end, ask both, compare."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from demo.stamp import ROOT, changed_since_build, stamp_build
+
 RIG, CORE = "demo-rig", "demo-core"
 ROLLOUT_STEP_SECONDS = 1
 Say = Callable[[str], None]
@@ -100,18 +102,20 @@ class System:
 
     def up(self) -> None:
         """Start the local cloud on a free port."""
+        # A device that an earlier run left behind would start what it had installed.
+        shutil.rmtree(self.cloud / "edge", ignore_errors=True)
         output = self.isthmus("local", "up", "--state", self.cloud, "--port", "0", "--json")
         answer = json.loads(output)
         self.endpoint_url = answer["endpoint_url"]
         self.env |= {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_DEFAULT_REGION": answer["region"]}
 
     def build(self) -> None:
-        """``sam build``."""
-        run(
-            [self.bin / "sam", "build", "--config-env", "local"],
-            self.env,
-            log=self.folder / "logs/sam-build.log",
-        )
+        """``sam build``, unless nothing that it reads has changed since."""
+        if not changed_since_build():
+            return
+        log = self.folder / "logs/sam-build.log"
+        run([self.bin / "sam", "build", "--config-env", "local"], self.env, log=log)
+        stamp_build()
 
     def deploy(self, *, project: Path = ROOT, **parameters: object) -> None:
         """``sam deploy``; the parameters that name this machine's ports and folders go on top."""

@@ -1,16 +1,20 @@
 """Starting, finding and ending; refusals; nothing is left, nothing listens elsewhere."""
 
+import io
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
-from conftest import Cloud, cli, wait_for
+from conftest import REGION, Cloud, cli, wait_for
 
 
 def processes_of(state: Path) -> list[int]:
@@ -144,6 +148,44 @@ def test_down_leaves_no_process_and_up_works_again(own: Path) -> None:
     populate(own)
     assert cli(own, "down")[1] == {"stopped": True}
     assert processes_of(own) == []
+
+
+def test_a_new_cloud_finds_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    """The same layer ARN must not bring an earlier cloud's content."""
+    found = []
+    for word in ("first", "second"):
+        code, answer, _ = cli(tmp_path, "up", "--port", "0")
+        assert code == 0
+        found.append(layer_says(answer["endpoint_url"], word))
+        assert cli(tmp_path, "down")[0] == 0
+    assert found == ["first", "second"]
+
+
+def layer_says(url: str, word: str) -> str:
+    """Publish a layer that holds ``word``, and return what a function finds in it."""
+    functions = boto3.client(
+        "lambda", endpoint_url=url, region_name=REGION, aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    layer = functions.publish_layer_version(
+        LayerName="word", Content={"ZipFile": zipped("python/word.py", f"W = {word!r}")}
+    )
+    functions.create_function(
+        FunctionName="says",
+        Runtime="python3.13",
+        Role="arn:aws:iam::000000000000:role/r",
+        Handler="app.handler",
+        Layers=[layer["LayerVersionArn"]],
+        Code={"ZipFile": zipped("app.py", "import word\ndef handler(event, context): return word.W")},
+    )
+    functions.get_waiter("function_active_v2").wait(FunctionName="says")
+    return str(json.loads(functions.invoke(FunctionName="says")["Payload"].read()))
+
+
+def zipped(name: str, text: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, text)
+    return buffer.getvalue()
 
 
 def test_ctrl_c_ends_the_foreground_one(tmp_path: Path) -> None:

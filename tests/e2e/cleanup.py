@@ -63,7 +63,8 @@ def left(system: System) -> list[str]:
 def _made_at_run_time(system: System, outputs: dict[str, str]) -> None:
     greengrass, functions = client(system, "greengrassv2"), client(system, "lambda")
     for deployment in list(_deployments(system)):
-        greengrass.cancel_deployment(deploymentId=deployment)
+        if greengrass.get_deployment(deploymentId=deployment)["deploymentStatus"] == "ACTIVE":
+            greengrass.cancel_deployment(deploymentId=deployment)
         greengrass.delete_deployment(deploymentId=deployment)
     for name in _functions(system):
         if name.startswith(f"{system.stack}-model-"):

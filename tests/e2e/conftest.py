@@ -16,8 +16,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from demo.stamp import changed_since, stamp
-from demo.system import ROOT, System, run
+from demo.stamp import ROOT
+from demo.system import System, run
 from tests.e2e import cleanup
 
 
@@ -43,10 +43,7 @@ def system(with_core_device: bool) -> Iterator[System]:
         system.up()
     left = ["everything"]
     try:
-        mark = ROOT / ".isthmus/built"
-        if changed_since(mark) or not (ROOT / ".aws-sam/build/template.yaml").is_file():
-            system.build()
-            stamp(mark)
+        system.build()
         system.deploy()
         system.join_rig()
         system.start_agent()

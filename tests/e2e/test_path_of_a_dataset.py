@@ -381,8 +381,7 @@ def test_a_deploy_leaves_the_model_and_new_code_takes_the_same_proof(
 
 def _changed_copy(folder: Path) -> Path:
     """Copy what is built, with a change of the serving code."""
-    from demo.stamp import READ
-    from demo.system import ROOT
+    from demo.stamp import READ, ROOT
 
     project = folder / "project"
     for name in READ:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from demo.system import ROOT, CommandFailed, System, run
+from demo.stamp import ROOT
+from demo.system import CommandFailed, System, run
 from isthmus.adapters.aws.api import SignedApi
 from isthmus.inference.http import HttpResponse
 from tests.e2e.cleanup import client

@@ -49,6 +49,7 @@ def up(state: StateFolder, wish: Wish, quiet: bool) -> dict[str, Any]:
         return {**await_ready(state, None, quiet), "already_up": True}
     for name, path in wish.runtimes.items():
         check_interpreter(name, path)
+    state.forget_earlier_cloud()
     state.make()
     check_disk(state.path)
     port = choose_port(wish.port)

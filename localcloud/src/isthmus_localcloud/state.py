@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,12 @@ class StateFolder:
 
     def job_log(self, name: str) -> Path:
         return self.logs_dir / f"job-{name}.log"
+
+    def forget_earlier_cloud(self) -> None:
+        """A start begins with an empty cloud, so nothing of an earlier one may be found under the same
+        name: LocalEmu unpacks a layer once per ARN, and a new cloud gives out the same ARNs again."""
+        for folder in (self.tmp_dir, self.lambda_dir, self.jobs_dir, self.path / "greengrass"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def make(self) -> None:
         for folder in (self.path, self.lambda_dir, self.jobs_dir, self.edge_dir, self.tmp_dir, self.logs_dir):

@@ -151,6 +151,16 @@ def cancel_deployment(context: RequestContext, request: Document) -> Document:
     return {"message": f"Deployment {deployment.id} was canceled."}
 
 
+def delete_deployment(context: RequestContext, request: Document) -> Document:
+    """AWS deletes a deployment only when it is no longer active."""
+    deployment = find(context, request["deploymentId"])
+    with LOCK:
+        if deployment.status == "ACTIVE":
+            raise conflict("An active deployment must be canceled before it is deleted.")
+        del here(context).deployments[deployment.id]
+    return {}
+
+
 def find_core(context: RequestContext, name: str) -> Core:
     core = here(context).cores.get(name)
     if core is None:

@@ -21,6 +21,7 @@ OPERATIONS = {
     "GetDeployment": deployments.get_deployment,
     "ListDeployments": deployments.list_deployments,
     "CancelDeployment": deployments.cancel_deployment,
+    "DeleteDeployment": deployments.delete_deployment,
     "GetCoreDevice": deployments.get_core_device,
     "ListCoreDevices": deployments.list_core_devices,
     "DeleteCoreDevice": deployments.delete_core_device,
