@@ -61,6 +61,29 @@ def test_silence_times_the_task_out(cloud: Cloud, queue: str, limit: dict[str, A
     assert json.loads(found["output"]) == "lost"
 
 
+@pytest.mark.parametrize("limit", [{"HeartbeatSeconds": 50, "TimeoutSeconds": 60}, {"TimeoutSeconds": 60}])
+def test_a_stop_aborts_at_once_while_a_token_is_waited_for(
+    cloud: Cloud, queue: str, limit: dict[str, Any]
+) -> None:
+    states = cloud.client("stepfunctions")
+
+    def work(execution: str) -> None:
+        receive(cloud, queue)
+        states.stop_execution(executionArn=execution, error="Enough", cause="by hand")
+
+    definition = token_task(queue, **limit)
+    start = definition["StartAt"]
+    definition["States"][start]["Catch"] = [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}]
+    definition["States"]["Caught"] = {"Type": "Pass", "End": True}
+    found = cloud.execute(definition, {"job": "a"}, work)
+    assert found["status"] == "ABORTED"
+    events = states.get_execution_history(executionArn=found["executionArn"])["events"]
+    entered = [
+        event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event
+    ]
+    assert entered == [start]
+
+
 def test_a_lambda_can_hold_a_token(cloud: Cloud) -> None:
     source = (
         "import boto3\ndef handler(e, c):\n"
