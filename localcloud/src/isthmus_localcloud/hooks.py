@@ -23,6 +23,7 @@ def replace_everywhere(module_name: str, attribute: str, new: Any) -> None:
 def isthmus_patches() -> None:
     """Runs once, before the first request."""
     from . import cloudformation_patches, cloudformation_updates
+    from .lambdas import layer_list
     from .stepfunctions import error_names, stopping
     from .stepfunctions.jsonata_engine import evaluate
     from .stepfunctions.sagemaker_task import SageMakerTask
@@ -36,6 +37,7 @@ def isthmus_patches() -> None:
     replace_everywhere(TASK_FACTORY, "state_task_service_for", state_task_service_for)
     error_names.apply()
     stopping.apply()
+    layer_list.apply()
     cloudformation_patches.apply()
     cloudformation_updates.apply()
     add_routes()
