@@ -109,6 +109,22 @@ class Cloud:
         return wait_for(ended, 60)
 
 
+def make_role(cloud: Cloud, name: str, services: list[str], *statements: dict[str, Any]) -> str:
+    """A role that the services may assume, with one inline policy ``policy``; its ARN."""
+    trust = {"Effect": "Allow", "Principal": {"Service": services}, "Action": "sts:AssumeRole"}
+    iam = cloud.client("iam")
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    allow(cloud, name, *statements)
+    return str(arn)
+
+
+def allow(cloud: Cloud, role: str, *statements: dict[str, Any]) -> None:
+    """Give a role these statements in place of those that it has."""
+    policy = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+    cloud.client("iam").put_role_policy(RoleName=role, PolicyName="policy", PolicyDocument=policy)
+
+
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     state = tmp_path_factory.mktemp("cloud") / "state"
@@ -117,7 +133,10 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         state, "up", "--port", "0", "--image", image, ISTHMUS_LOCALCLOUD_STOP_GRACE_SECONDS="2"
     )
     assert code == 0, (answer, errors)
-    yield Cloud(state, answer)
+    started = Cloud(state, answer)
+    services = ["lambda.amazonaws.com", "states.amazonaws.com", "sagemaker.amazonaws.com"]
+    make_role(started, "test", services, {"Effect": "Allow", "Action": "*", "Resource": "*"})
+    yield started
     assert cli(state, "down")[0] == 0
 
 

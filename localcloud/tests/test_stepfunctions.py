@@ -35,6 +35,21 @@ def test_a_token_from_a_queue_lives_on_heartbeats(cloud: Cloud, queue: str) -> N
     assert json.loads(found["output"]) == {"done": 1}
 
 
+def test_a_token_takes_heartbeats_before_the_call_that_gives_it_out_has_returned(cloud: Cloud) -> None:
+    source = """
+import boto3
+
+def handler(event, context):
+    boto3.client("stepfunctions").send_task_heartbeat(taskToken=event["token"])
+    boto3.client("stepfunctions").send_task_success(taskToken=event["token"], output='"beaten"')
+"""
+    function = cloud.function("early-heartbeat", source)
+    payload = {"FunctionName": function, "Payload": {"token.$": "$$.Task.Token"}}
+    found = cloud.execute(task("lambda:invoke.waitForTaskToken", payload, HeartbeatSeconds=10), {})
+    assert found["status"] == "SUCCEEDED", found
+    assert json.loads(found["output"]) == "beaten"
+
+
 def test_a_token_can_fail_with_its_own_error(cloud: Cloud, queue: str) -> None:
     def work(_: str) -> None:
         token = receive(cloud, queue)["token"]
@@ -82,6 +97,7 @@ def test_a_stop_aborts_at_once_while_a_token_is_waited_for(
         event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event
     ]
     assert entered == [start]
+    assert not [event["type"] for event in events if event["type"].endswith(("TimedOut", "Failed"))]
 
 
 def test_a_lambda_can_hold_a_token(cloud: Cloud) -> None:

@@ -22,9 +22,18 @@ def replace_everywhere(module_name: str, attribute: str, new: Any) -> None:
 @hooks.on_infra_start()  # type: ignore[untyped-decorator]
 def isthmus_patches() -> None:
     """Runs once, before the first request."""
-    from . import cloudformation_patches, cloudformation_updates
-    from .lambdas import layer_list
-    from .stepfunctions import error_names, stopping
+    from . import (
+        cloudformation_patches,
+        cloudformation_policies,
+        cloudformation_updates,
+        iam,
+        offline,
+        refusals,
+        retention,
+    )
+    from .greengrass import routing
+    from .lambdas import crowding, layer_list, log_group
+    from .stepfunctions import denied, early_heartbeats, error_names, nested, redrive_api, stopping
     from .stepfunctions.jsonata_engine import evaluate
     from .stepfunctions.sagemaker_task import SageMakerTask
 
@@ -36,10 +45,22 @@ def isthmus_patches() -> None:
 
     replace_everywhere(TASK_FACTORY, "state_task_service_for", state_task_service_for)
     error_names.apply()
+    denied.apply()
+    early_heartbeats.apply()
+    nested.apply()
     stopping.apply()
+    redrive_api.apply()
     layer_list.apply()
+    log_group.apply()
+    routing.apply()
+    crowding.apply()
     cloudformation_patches.apply()
     cloudformation_updates.apply()
+    cloudformation_policies.apply()
+    retention.apply()
+    refusals.apply()
+    offline.apply()
+    iam.install()
     add_routes()
 
 

@@ -79,6 +79,11 @@ class StateFolder:
     def engine_log(self) -> Path:
         return self.logs_dir / "localcloud.log"
 
+    @property
+    def iam_record(self) -> Path:
+        """Every decision of IAM, one JSON object a line."""
+        return self.logs_dir / "iam.jsonl"
+
     def function_log(self, name: str) -> Path:
         return self.logs_dir / f"function-{name}.log"
 
@@ -90,6 +95,8 @@ class StateFolder:
         name: LocalEmu unpacks a layer once per ARN, and a new cloud gives out the same ARNs again."""
         for folder in (self.tmp_dir, self.lambda_dir, self.jobs_dir, self.path / "greengrass"):
             shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.iam_record, self.iam_record.with_name(self.iam_record.name + ".1")):
+            file.unlink(missing_ok=True)
 
     def make(self) -> None:
         for folder in (self.path, self.lambda_dir, self.jobs_dir, self.edge_dir, self.tmp_dir, self.logs_dir):

@@ -3,6 +3,7 @@
 import http.client
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ class Refused(Exception):
 
 
 class Cloud:
-    """Calls below ``/_isthmus/greengrass`` for one device."""
+    """Calls below ``/_isthmus/greengrass`` for one device.
 
-    def __init__(self, link_port: int, account: str, region: str, name: str) -> None:
+    ``role``: its token exchange role, with which artifacts are read; without one, the operator's rights.
+    """
+
+    def __init__(self, link_port: int, account: str, region: str, name: str, role: str | None = None) -> None:
+        self._role = role
         self._base = f"http://127.0.0.1:{link_port}/_isthmus/greengrass/{account}/{region}"
         self._name = name
 
@@ -53,10 +58,17 @@ class Cloud:
         found: list[dict[str, Any]] = self._json(f"components/{component}")["versions"]
         return found
 
+    def credentials(self) -> dict[str, str]:
+        """The variables that let a component call AWS with the device's role, good for an hour."""
+        found: dict[str, str] = self._json(f"credentials?role={urllib.parse.quote(self._role or '')}")
+        return found
+
     def download(self, component: str, version: str, index: int, target: Path) -> None:
+        as_role = f"?role={urllib.parse.quote(self._role)}" if self._role else ""
+        path = f"components/{component}/{version}/artifacts/{index}{as_role}"
         try:
             with (
-                self._open(f"components/{component}/{version}/artifacts/{index}") as answer,
+                self._open(path) as answer,
                 target.open("wb") as file,
             ):
                 while data := answer.read(CHUNK_BYTES):

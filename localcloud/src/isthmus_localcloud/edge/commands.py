@@ -26,6 +26,7 @@ def add_to(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> 
         action.add_argument("name", metavar="NAME", help="the device's thing name")
         if name == "start":
             action.add_argument("--group", help="thing group to join")
+            action.add_argument("--role", metavar="ARN", help="token exchange role: what the device may do")
         if name == "invoke":
             action.add_argument("component")
         if name == "publish":
@@ -37,7 +38,7 @@ def add_to(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> 
 def run(state: StateFolder, arguments: argparse.Namespace) -> dict[str, Any]:
     """Raises LocalcloudError; an invocation that failed inside the function gives exit code 1."""
     request: dict[str, Any] = {"op": "edge", "action": arguments.action, "name": arguments.name}
-    for name in ("group", "component", "topic"):
+    for name in ("group", "role", "component", "topic"):
         if (value := getattr(arguments, name, None)) is not None:
             request[name] = value
     if hasattr(arguments, "payload"):

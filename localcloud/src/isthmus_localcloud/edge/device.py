@@ -33,7 +33,7 @@ class CoreDevice:
 
     def __init__(self, device: Device, state: StateFolder) -> None:
         self.device = device
-        self.cloud = Cloud(device.link_port, device.account, device.region, device.name)
+        self.cloud = Cloud(device.link_port, device.account, device.region, device.name, device.role)
         self.manager = Manager(device, state)
         self.stopping = threading.Event()
         self.connected = False
@@ -71,6 +71,8 @@ class CoreDevice:
         self.cloud.poll(self.report())
         before, before_ids = list(self.manager.plan.values()), list(self.manager.deployments)
         try:
+            if self.device.role:
+                self.device.credentials.update(self.cloud.credentials())
             items = resolve(wanted, self.cloud.versions)
             for item in items:
                 install_files(self.device.folder, item, self.cloud)
@@ -148,7 +150,14 @@ def main() -> None:
     root = Path(sys.argv[1])
     saved = json.loads((root / "device.json").read_text())
     state = StateFolder.of_this_process()
-    device = Device(saved["name"], DeviceFolder(root), saved["account"], saved["region"], saved["link_port"])
+    device = Device(
+        name=saved["name"],
+        folder=DeviceFolder(root),
+        account=saved["account"],
+        region=saved["region"],
+        link_port=saved["link_port"],
+        role=saved.get("role"),
+    )
     core = CoreDevice(device, state)
     signal.signal(signal.SIGTERM, lambda *_: core.stopping.set())
     LOG.info("core device %s starts, pid %d", device.name, os.getpid())

@@ -51,7 +51,7 @@ class Fleet:
         with self._lock:
             match action:
                 case "start":
-                    return self._start(name, request.get("group"))
+                    return self._start(name, request.get("group"), request.get("role"))
                 case "stop":
                     return self._stop(name)
                 case "cut" | "mend":
@@ -69,7 +69,7 @@ class Fleet:
             raise EdgeError(f"there is no core device {name}: make one with 'edge start {name}'")
         return saved
 
-    def _start(self, name: str, group: str | None) -> dict[str, Any]:
+    def _start(self, name: str, group: str | None, role: str | None) -> dict[str, Any]:
         running = self._running.setdefault(name, Running())
         if alive(running.device):
             return {**self.status(name), "already_running": True}
@@ -88,6 +88,7 @@ class Fleet:
             saved["link_port"] = choose_port(saved["link_port"])
         saved |= {
             "group": group or saved.get("group"),
+            "role": role or saved.get("role"),
             "cloud_port": int(self._endpoint_url.rpartition(":")[2]),
         }
         write_json(root / "device.json", saved)

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .resolver import Item
@@ -22,13 +22,18 @@ class UnknownVariable(Exception):
 
 @dataclass(frozen=True)
 class Device:
-    """What every component of a device may know."""
+    """What every component of a device may know.
+
+    ``credentials``: variables with its role's own; a device without a role works with the operator's.
+    """
 
     name: str
     folder: DeviceFolder
     account: str
     region: str
     link_port: int
+    role: str | None = None
+    credentials: dict[str, str] = field(default_factory=dict)
 
 
 def pointer(configuration: Any, path: str) -> str:
@@ -76,6 +81,7 @@ def variable(item: Item, kind: str, key: str, device: Device) -> str:
 def environment(device: Device) -> dict[str, str]:
     """What a component sees: the documented variables, and credentials that work through the link only."""
     tmp = str(device.folder.root / "tmp")
+    operator = {"AWS_ACCESS_KEY_ID": device.account, "AWS_SECRET_ACCESS_KEY": "local"}
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
@@ -88,7 +94,6 @@ def environment(device: Device) -> dict[str, str]:
         "AWS_DEFAULT_REGION": device.region,
         "GGC_VERSION": "2.14.0",
         "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(device.folder.root / "ipc.socket"),
-        "AWS_ACCESS_KEY_ID": device.account,
-        "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{device.link_port}",
+        **(device.credentials if device.role else operator),
     }

@@ -8,12 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
 from localemu.aws.connect import connect_to
 from localemu.http import Response, route
 
 from .recipes import artifacts_of
 from .store import LOCK, Core, Document, Region, now, region_of
 
+IOT_CREDENTIALS = "credentials.iot.amazonaws.com"
 BASE = "/_isthmus/greengrass/<account>/<region>"
 
 
@@ -61,6 +63,15 @@ def wishes(region: Region, name: str, targets: list[str]) -> list[Document]:
     return found
 
 
+def clients_of(role: str | None, account: str, region: str) -> Any:
+    """Clients of a device's token exchange role; of the operator for a device that has none."""
+    if not role:
+        return connect_to(aws_access_key_id=account, region_name=region)
+    return connect_to.with_assumed_role(
+        role_arn=role, service_principal=IOT_CREDENTIALS, session_name="core-device", region_name=region
+    )
+
+
 def answer(body: Document, status: int = 200) -> Any:
     return Response(json.dumps(body), status=status, mimetype="application/json")
 
@@ -73,6 +84,19 @@ class DeviceApi:
         store = region_of(account, region)
         take_report(store, name, json.loads(request.get_data()))
         return answer({"deployments": wishes(store, name, targets_of(account, region, name))})
+
+    @route(f"{BASE}/credentials", methods=["GET"])  # type: ignore[untyped-decorator]
+    def credentials(self, request: Any, account: str, region: str) -> Any:
+        """What the token exchange service gives to components."""
+        sts = connect_to(region_name=region).sts.request_metadata(service_principal=IOT_CREDENTIALS)
+        try:
+            given = sts.assume_role(RoleArn=request.args["role"], RoleSessionName="core-device")
+        except ClientError as error:
+            return answer({"message": error.response["Error"]["Message"]}, 403)
+        found = given["Credentials"]
+        names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+        variables = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        return answer({variable: found[name] for variable, name in zip(variables, names, strict=True)})
 
     @route(f"{BASE}/components/<name>", methods=["GET"])  # type: ignore[untyped-decorator]
     def versions(self, request: Any, account: str, region: str, name: str) -> Any:
@@ -91,9 +115,9 @@ class DeviceApi:
             return Response(Path(component.function["file"]).read_bytes(), mimetype="application/zip")
         uri = artifacts_of(component.recipe)[index]["Uri"]
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        s3 = connect_to(aws_access_key_id=account, region_name=region).s3
         try:
+            s3 = clients_of(request.args.get("role"), account, region).s3
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except s3.exceptions.ClientError as error:
+        except ClientError as error:
             return answer({"message": f"{uri}: {error.response['Error']['Message']}"}, 404)
         return Response(body, mimetype="application/octet-stream")

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import threading
 import time
+from typing import Any
 
 from localemu import config
 from localemu.aws.connect import connect_to
+from localemu.utils.aws.client_types import ServicePrincipal
 
 from ..lambdas.environment import Output
 from ..processes import Program, kill_group, launch, namespaces_work
@@ -26,6 +28,7 @@ GRACE_SECONDS = 120.0
 POLL_SECONDS = 0.05
 SYNC_SECONDS = 1.0
 DEFAULT_MAX_RUNTIME_SECONDS = 86400
+SAGEMAKER = ServicePrincipal("sagemaker")
 HOSTS_LINE = f"127.0.0.1 localhost {contract.HOST}\n"
 
 
@@ -40,9 +43,10 @@ class JobRunner:
         self.job, self.state, self.request = job, state, job.request
         self.folder = state.jobs_dir / job.name
         self.ml = self.folder / "ml"
-        clients = connect_to(aws_access_key_id=job.account, region_name=job.region)
-        self.s3 = clients.s3
-        self.log = JobLog(job, state.job_log(job.name), clients.logs)
+        self._own = connect_to(aws_access_key_id=job.account, region_name=job.region)
+        self.credentials: dict[str, str] = {}
+        self.s3: Any = None
+        self.log = JobLog(job, state.job_log(job.name), self._own.logs)
         self.mirror: FolderMirror | None = None
         self.output = Output(self.log.feed)
 
@@ -74,7 +78,20 @@ class JobRunner:
         arguments = self.request["AlgorithmSpecification"].get("ContainerArguments", [])
         return [*(shlex.split(command) if isinstance(command, str) else command), *arguments]
 
+    def _assume_role(self) -> None:
+        """Channels, checkpoints and the model are read and written with the job's role, and by it alone."""
+        sts = self._own.sts.request_metadata(service_principal=SAGEMAKER)
+        role = self.request["RoleArn"]
+        self.credentials = sts.assume_role(RoleArn=role, RoleSessionName="SageMaker")["Credentials"]
+        self.s3 = connect_to(
+            aws_access_key_id=self.credentials["AccessKeyId"],
+            aws_secret_access_key=self.credentials["SecretAccessKey"],
+            aws_session_token=self.credentials["SessionToken"],
+            region_name=self.job.region,
+        ).s3
+
     def _prepare(self) -> None:
+        self._assume_role()
         self.job.move("Downloading", "Downloading the training data")
         channels = self.request.get("InputDataConfig", [])
         contract.make_tree(self.ml, [channel["ChannelName"] for channel in channels])
@@ -100,8 +117,9 @@ class JobRunner:
             "HOME": str(self.folder / "tmp"),
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONUNBUFFERED": "1",
-            "AWS_ACCESS_KEY_ID": self.job.account,
-            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_ACCESS_KEY_ID": self.credentials["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": self.credentials["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": self.credentials["SessionToken"],
             "AWS_REGION": self.job.region,
             "AWS_DEFAULT_REGION": self.job.region,
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{config.GATEWAY_LISTEN[0].port}",
