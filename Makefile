@@ -7,7 +7,6 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
-UV_VERSION := 0.13.9
 export UV_CACHE_DIR ?= $(CURDIR)/.tools/cache
 export UV_PYTHON_DOWNLOADS ?= automatic
 export SAM_CLI_TELEMETRY := 0
@@ -16,6 +15,11 @@ export __SAM_CLI_APP_DIR := $(CURDIR)/.isthmus/sam
 export ISTHMUS_UV := $(CURDIR)/.tools/bin/uv
 UV := $(ISTHMUS_UV)
 BIN := .venv/bin
+# Two processes: a file's tests share what they set up; the end-to-end tests say themselves what they share.
+FILES_APART := -n 2 --dist loadfile
+GROUPS_APART := -n 2 --dist loadgroup
+# Without the variable, checkov asks PyPI for a newer version of itself.
+CHECKOV := CKV_SKIP_PACKAGE_UPDATE_CHECK=true checks/checkov/.venv/bin/checkov --config-file checks/checkov.yaml
 
 .PHONY: help
 help: ## say what there is
@@ -27,29 +31,44 @@ demo: setup ## the whole system on this machine: upload, train, deploy, predict;
 	@$(BIN)/python -m demo $(DEMO)
 
 .PHONY: test
-test: setup ## every test; the fast ones first
-	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q
-	@SAM_CLI=$(CURDIR)/$(BIN)/sam $(UV) run --frozen --project localcloud pytest localcloud/tests -q -p no:cacheprovider
-	@ISTHMUS_E2E=local $(BIN)/python -m pytest tests -m "e2e or slow" -q
+test: setup checks/checkov/.venv/.ready ## every test; the fast ones first
+	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q $(FILES_APART)
+	@SAM_CLI=$(CURDIR)/$(BIN)/sam $(UV) run --frozen --project localcloud pytest localcloud/tests -q \
+		-p no:cacheprovider $(FILES_APART)
+	@ISTHMUS_E2E=local $(BIN)/python -m pytest tests -m "e2e or slow" -q $(GROUPS_APART)
 
 .PHONY: fast
 fast: setup ## the tests that need no deployed stack
-	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q
+	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q $(FILES_APART)
 
 .PHONY: e2e
 e2e: setup ## the end-to-end test; on a real account when AWS credentials are set and AWS_ENDPOINT_URL is not
 	@$(BIN)/python -m pytest tests -m e2e -q
 
 .PHONY: check
-check: setup ## formatting, lint, types, import rules, template and state machines
+check: setup checks/checkov/.venv/.ready ## formatting, lint, types, import rules, template, state machines, locks
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m checks asl parameters locks
 	@$(BIN)/cfn-lint template.yaml
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-west-1} $(BIN)/sam validate --lint --template template.yaml
+	@$(CHECKOV)
 	@$(BIN)/python -m pytest tests/statemachines tests/template -q
 	@cd localcloud && ../$(BIN)/ruff check . && $(UV) run --frozen mypy
+
+.PHONY: sbom
+sbom: setup ## write what each environment is made of to build/sbom (CycloneDX)
+	@$(BIN)/python -m checks sbom
+
+.PHONY: audit
+audit: setup ## known vulnerabilities in what is locked (asks PyPI); some with AREAS="edge core-layer"
+	@$(BIN)/python -m checks audit
+
+.PHONY: licences
+licences: setup ## write docs/licences.md: what is shipped, under which licence
+	@$(BIN)/python -m checks licences
 
 .PHONY: bench
 bench: setup ## measure; one with NAME=demo_time
@@ -60,18 +79,19 @@ clean: ## remove everything that was installed, built or run here
 	@if [ -x $(BIN)/isthmus ] && [ -d localcloud/.venv ]; then \
 		for state in .isthmus/*/cloud .isthmus/local; do \
 			[ ! -d "$$state" ] || $(BIN)/isthmus local down --state "$$state"; done; fi
-	rm -rf .venv .tools .isthmus .aws-sam localcloud/.venv build
+	rm -rf .venv .tools .isthmus .aws-sam localcloud/.venv checks/checkov/.venv build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: setup localcloud
 setup: .venv/.ready localcloud/.venv/.ready ## install what the other targets need
 localcloud: localcloud/.venv/.ready ## install the local cloud
 
-.tools/bin/uv:
+.tools/bin/uv: checks/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python is needed: install Python 3.13, or set PYTHON"; exit 1; }
-	@echo "installing uv $(UV_VERSION) into .tools"
+	@echo "installing uv into .tools"
 	@$(PYTHON) -m venv .tools
-	@.tools/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv==$(UV_VERSION)
+	@.tools/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
 
 .venv/.ready: pyproject.toml uv.lock .python-version | .tools/bin/uv
 	@echo "installing the development environment"
@@ -81,4 +101,9 @@ localcloud: localcloud/.venv/.ready ## install the local cloud
 localcloud/.venv/.ready: localcloud/pyproject.toml localcloud/uv.lock | .tools/bin/uv
 	@echo "installing the local cloud"
 	@$(UV) sync --frozen --quiet --project localcloud
+	@touch $@
+
+checks/checkov/.venv/.ready: checks/checkov/pyproject.toml checks/checkov/uv.lock | .tools/bin/uv
+	@echo "installing checkov"
+	@$(UV) sync --frozen --quiet --project checks/checkov
 	@touch $@
