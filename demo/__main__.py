@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -28,11 +27,10 @@ def main() -> int:
         if not options.json:
             print(f"{time.monotonic() - started:7.1f} s  {line}", file=sys.stderr, flush=True)
 
-    # A system that an interrupted run left behind is ended first; environments and builds are kept.
-    shutil.rmtree(options.folder / "logs", ignore_errors=True)
     system = System(options.folder, say)
     demo = Demo(system, options.dataset)
     try:
+        system.end_earlier()
         summary = demo.run()
     except CommandFailed as error:
         print(f"demo: {error}", file=sys.stderr)

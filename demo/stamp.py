@@ -1,12 +1,15 @@
-"""Whether something that `sam build` reads has changed since it last ran."""
+"""One build for all: `sam build` runs when something that it reads has changed, and once at a time."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = ROOT / ".aws-sam/build/isthmus.stamp"
+LOCK = ROOT / ".aws-sam/isthmus.lock"
 
 READ = ("src", "functions", "layers", "edge_lambda", "statemachines", "template.yaml", "samconfig.toml")
 
@@ -23,11 +26,20 @@ def digest() -> str:
     return total.hexdigest()
 
 
-def changed_since_build() -> bool:
-    """Return whether the build is out of date, or not there."""
-    return not STAMP.is_file() or STAMP.read_text() != digest()
+def build_once(build: Callable[[int], object], *, stamp: Path = STAMP, lock: Path = LOCK) -> None:
+    """Call ``build`` unless what stands there was built, to its end, from what is there now.
 
-
-def stamp_build() -> None:
-    """Record, in the build's own folder, that what stands here is built."""
-    STAMP.write_text(digest())
+    ``build`` is given the lock's file descriptor, to pass on to the program that builds: whoever holds it
+    last frees it, so a build that outlives us, killed, is waited for and not built into. The stamp is the
+    commit point: gone before the first file changes, back after the last.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        # Taken before: what changes during a build may not be in it.
+        wanted = digest()
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return
+        stamp.unlink(missing_ok=True)
+        build(held.fileno())
+        stamp.write_text(wanted)

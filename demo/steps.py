@@ -115,7 +115,7 @@ class Demo:
             ],
             "parameters": {"preprocess": True, "postprocess": True},
         }
-        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=self.system.folder) as file:
+        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=self.system.folder / "tmp") as file:
             json.dump(request, file)
             file.flush()
             where = ["--edge", edge] if edge else []

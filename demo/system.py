@@ -19,9 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demo.stamp import ROOT, changed_since_build, stamp_build
+import boto3
+
+from demo.identities import Identities, answers
+from demo.leftovers import end_agents
+from demo.stamp import ROOT, build_once
 
 RIG, CORE = "demo-rig", "demo-core"
+OPERATORS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+"""What in an environment says who the operator is."""
 ROLLOUT_STEP_SECONDS = 1
 Say = Callable[[str], None]
 
@@ -31,15 +37,26 @@ class CommandFailed(Exception):
 
 
 def run(
-    command: Sequence[str | Path], env: Mapping[str, str], *, cwd: Path = ROOT, log: Path | None = None
+    command: Sequence[str | Path],
+    env: Mapping[str, str],
+    *,
+    cwd: Path = ROOT,
+    log: Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> str:
-    """Run a command and return what it printed on stdout.
+    """Run a command and return what it printed on stdout. ``pass_fds``: descriptors that it inherits.
 
     Raises:
         CommandFailed: its exit status was not 0.
     """
     done = subprocess.run(
-        [str(part) for part in command], env=dict(env), cwd=cwd, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        env=dict(env),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        pass_fds=pass_fds,
     )
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -73,9 +90,11 @@ class System:
     endpoint_url: str = ""
     edge_port: int = 0
     _agent: subprocess.Popen[bytes] | None = None
+    _rig_keys: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder = self.folder.absolute()
+        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.cloud = self.folder / "cloud"
         self.bin = Path(sys.executable).parent
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ISTHMUS_")}
@@ -90,6 +109,8 @@ class System:
             }
         self.env = {
             **kept,
+            # What a killed program leaves in it goes with the next start.
+            "TMPDIR": str(self.folder / "tmp"),
             "ISTHMUS_UV": os.environ.get("ISTHMUS_UV", str(ROOT / ".tools/bin/uv")),
             "ISTHMUS_STACK": self.stack,
             "ISTHMUS_LOCALCLOUD": str(ROOT / "localcloud"),
@@ -97,6 +118,18 @@ class System:
             "ORT_DISABLE_TELEMETRY": "1",
             "__SAM_CLI_APP_DIR": str(self.folder / "sam"),
         }
+
+    def end_earlier(self) -> None:
+        """End what an earlier, killed run left running here, and remove what it left lying about.
+
+        Environments, caches and checkpoints stay: each is whole or is seen not to be.
+        """
+        if self.cloud.exists():
+            self.isthmus("local", "down", "--state", self.cloud)
+        end_agents(self.folder / "rig")
+        for name in ("logs", "tmp"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        (self.folder / "tmp").mkdir(parents=True)
 
     # ------------------------------------------------------------------ the cloud and the stack
 
@@ -111,11 +144,9 @@ class System:
 
     def build(self) -> None:
         """``sam build``, unless nothing that it reads has changed since."""
-        if not changed_since_build():
-            return
         log = self.folder / "logs/sam-build.log"
-        run([self.bin / "sam", "build", "--config-env", "local"], self.env, log=log)
-        stamp_build()
+        command: list[str | Path] = [self.bin / "sam", "build", "--config-env", "local"]
+        build_once(lambda lock: run(command, self.env, log=log, pass_fds=(lock,)))
 
     def deploy(self, *, project: Path = ROOT, **parameters: object) -> None:
         """``sam deploy``; the parameters that name this machine's ports and folders go on top."""
@@ -138,9 +169,32 @@ class System:
 
     # ------------------------------------------------------------------ the rig and the core device
 
+    @property
+    def identities(self) -> Identities:
+        """Those that the rig and the core device have."""
+        session = boto3.Session()
+        if self.cloud_of_its_own:
+            session = boto3.Session(
+                self.env["AWS_ACCESS_KEY_ID"],
+                self.env["AWS_SECRET_ACCESS_KEY"],
+                region_name=self.env["AWS_DEFAULT_REGION"],
+            )
+        return Identities(self.stack, session, self.env.get("AWS_ENDPOINT_URL"))
+
+    def rig_env(self) -> dict[str, str]:
+        """Return the environment of the rig: its own user's keys instead of the operator's."""
+        if not self._rig_keys:
+            self._rig_keys = self.identities.rig()
+            # On AWS a new key is known everywhere only after some seconds.
+            endpoint_url = self.env.get("AWS_ENDPOINT_URL")
+            wait_until(lambda: answers(self._rig_keys, endpoint_url), "the rig's key to work", 60)
+        others = {name: value for name, value in self.env.items() if name not in OPERATORS}
+        return {**others, **self._rig_keys}
+
     def join_rig(self) -> None:
         """Register this machine as a rig."""
-        self.isthmus("rig", "join", "--name", RIG, "--zone", "onprem-here", "--folder", self.folder / "rig")
+        options = ("--name", RIG, "--zone", "onprem-here", "--folder", self.folder / "rig")
+        run([self.bin / "isthmus", "rig", "join", *options], self.rig_env())
 
     def start_agent(self, *, wait: bool = True) -> int:
         """Start the rig's agent and return its process id."""
@@ -159,7 +213,7 @@ class System:
                     self.folder / "rig",
                     "--prepare",
                 ],
-                env=self.env,
+                env=self.rig_env(),
                 cwd=ROOT,
                 stdout=stream,
                 stderr=stream,
@@ -180,6 +234,13 @@ class System:
                 f"the rig's agent ended:\n{(self.folder / 'logs/rig.log').read_text()[-2000:]}"
             )
 
+    @property
+    def agent_pid(self) -> int:
+        """The rig's agent's process id. Raises CommandFailed when none was started."""
+        if self._agent is None:
+            raise CommandFailed("the rig's agent was not started")
+        return self._agent.pid
+
     def kill_agent(self) -> None:
         """SIGKILL the agent, as a power cut would."""
         if self._agent is not None:
@@ -188,8 +249,10 @@ class System:
 
     def edge(self, action: str) -> dict[str, Any]:
         """Start, stop, cut, mend or ask for the state of the core device."""
-        group = ["--group", f"{self.stack}-cores"] if action == "start" else []
-        answer = self.isthmus("local", "edge", action, CORE, *group, "--state", self.cloud, "--json")
+        more: list[str] = []
+        if action == "start":
+            more = ["--group", f"{self.stack}-cores", "--role", self.identities.core_device()]
+        answer = self.isthmus("local", "edge", action, CORE, *more, "--state", self.cloud, "--json")
         return dict(json.loads(answer))
 
     @property
@@ -221,6 +284,12 @@ class System:
             except subprocess.TimeoutExpired:
                 self.kill_agent()
 
+    def leave(self) -> None:
+        """End the agent and take back what the rig and the core device were given."""
+        self.stop_agent()
+        self.identities.remove()
+        self._rig_keys = {}
+
     def close(self) -> None:
         """End the agent, and the local cloud with all that runs in it, if it was started here."""
         self.stop_agent()
@@ -229,9 +298,14 @@ class System:
 
 
 def wait_until(
-    met: Callable[[], object], what: str, limit_seconds: float, check: Callable[[], None] = lambda: None
+    met: Callable[[], object],
+    what: str,
+    limit_seconds: float,
+    check: Callable[[], None] = lambda: None,
+    *,
+    every_seconds: float = 0.25,
 ) -> None:
-    """Wait for a condition, a quarter of a second between looks.
+    """Wait for a condition, ``every_seconds`` between looks.
 
     Raises:
         CommandFailed: not met in time.
@@ -241,4 +315,4 @@ def wait_until(
         check()
         if time.monotonic() > deadline:
             raise CommandFailed(f"waited {limit_seconds:.0f} s for {what}")
-        time.sleep(0.25)
+        time.sleep(every_seconds)

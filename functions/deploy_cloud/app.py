@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from isthmus import bootstrap
 from isthmus.config import DeployCloudSettings
+from isthmus.observe import correlation_id, emit, observed
 from isthmus.workflows.deploy_cloud import act, after_the_end
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> Any:
-    settings = DeployCloudSettings.from_env(os.environ)
+    result = _run(event, DeployCloudSettings.from_env(os.environ))
+    if result.get("reverted"):
+        emit({"RolloutReverted": 1}, facts={"rollout": correlation_id(event)})
+    return result
+
+
+def _run(event: dict[str, Any], settings: DeployCloudSettings) -> Any:
     if "detail" in event:
         return after_the_end(
             event["detail"],

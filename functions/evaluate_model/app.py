@@ -6,18 +6,17 @@ import os
 from typing import Any
 
 import msgspec
-from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
 from isthmus.config import StateSettings
-from isthmus.workflows.evaluate_model import evaluate_model
+from isthmus.observe import observed
+from isthmus.workflows.evaluate_model import check_rounds, evaluate_model
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> Any:
     settings = StateSettings.from_env(os.environ)
+    check_rounds(event.get("round", 0), event.get("redrives", 0))
     with bootstrap.workdir() as workdir:
         verdict = evaluate_model(
             event["job_key"],

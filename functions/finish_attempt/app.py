@@ -6,16 +6,15 @@ import os
 from typing import Any
 
 import msgspec
-from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
 from isthmus.config import StateSettings
+from isthmus.model.messages import AttemptState
+from isthmus.observe import emit, observed
 from isthmus.workflows.train_on_rig import finish_attempt
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> Any:
     settings = StateSettings.from_env(os.environ)
     finished = finish_attempt(
@@ -24,4 +23,8 @@ def handler(event: dict[str, Any], context: object) -> Any:
         records=bootstrap.records(settings.table),
         tasks=bootstrap.tasks(),
     )
+    if finished.delivered and finished.state is AttemptState.SUCCEEDED:
+        emit({"TrainingSeconds": finished.seconds}, facts={"job_key": event["job_key"]})
+    elif finished.delivered and finished.state is AttemptState.LOST:
+        emit({"AttemptLost": 1}, facts={"job_key": event["job_key"]})
     return msgspec.to_builtins(finished)

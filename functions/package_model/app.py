@@ -6,16 +6,14 @@ import os
 from typing import Any
 
 import msgspec
-from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
 from isthmus.config import PackageModelSettings
+from isthmus.observe import observed
 from isthmus.workflows.package_model import package_model
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> Any:
     settings = PackageModelSettings.from_env(os.environ)
     with bootstrap.workdir() as workdir:

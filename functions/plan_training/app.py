@@ -6,20 +6,26 @@ import os
 from typing import Any
 
 import msgspec
-from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
 from isthmus.config import StateSettings
-from isthmus.workflows.plan_training import plan_training
+from isthmus.observe import emit, logger, observed
+from isthmus.workflows.plan_training import check_lost, plan_training
 
-logger = Logger()
+
+def submitted_at(event: dict[str, Any]) -> str:
+    """Of an execution whose input does not say when it was submitted: when it began."""
+    given = event.get("input", {}).get("submitted_at") or event.get("started_at", "")
+    return str(given)
 
 
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> Any:
     settings = StateSettings.from_env(os.environ)
+    check_lost(event.get("lost", 0), event.get("redrives", 0), event.get("failure", {}))
     planned = plan_training(
         event["job_key"],
+        submitted_at=submitted_at(event),
         blobs=bootstrap.blobs(settings.bucket),
         records=bootstrap.records(settings.table),
         devices=bootstrap.devices(settings.table),
@@ -27,4 +33,6 @@ def handler(event: dict[str, Any], context: object) -> Any:
     logger.info(
         "planned", extra={"job_key": event["job_key"], "rig": planned.rig, "fencing": planned.fencing}
     )
+    if planned.replaces_lost:
+        emit({"AttemptLost": 1}, facts={"job_key": event["job_key"]})
     return msgspec.to_builtins(planned)

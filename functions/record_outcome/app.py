@@ -1,4 +1,7 @@
-"""States RecordDeployed, RecordRejected and RecordFailure, and a stopped execution's event: how it ended."""
+"""States RecordDeployed and RecordRejected, and an execution's change of status: how a job ended.
+
+Executions that began under an earlier version still come from their state RecordFailure.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,29 @@ import os
 from typing import Any
 
 import msgspec
-from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
 from isthmus.config import RecordOutcomeSettings
-from isthmus.workflows.record_outcome import from_status_change, record_outcome
+from isthmus.observe import emit, logger, observed
+from isthmus.workflows.record_outcome import from_state, from_status_change, record_outcome
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> Any:
     settings = RecordOutcomeSettings.from_env(os.environ)
-    asked = from_status_change(event["detail"]) if "detail" in event else event
+    if "detail" in event:
+        detail = event["detail"]
+        change = from_status_change(detail, bootstrap.histories().ending(detail["executionArn"]))
+    else:
+        change = from_state(event)
     outcome = record_outcome(
-        asked["job_key"],
-        asked["state"],
-        asked.get("failure"),
+        change,
         records=bootstrap.records(settings.table),
         events=bootstrap.events(settings.event_bus),
         now=bootstrap.now(),
-        unless_ended=asked.get("unless_ended", False),
     )
-    logger.info(
-        "outcome", extra={"job_key": asked["job_key"], "state": outcome.state, "error": outcome.error}
-    )
+    about = {"job_key": change.job_key, "state": outcome.state, "error": outcome.error}
+    logger.info("outcome", extra=about)
+    if outcome.recorded:
+        emit({"PipelineEnded": 1}, facts={"job_key": change.job_key}, state=outcome.state)
     return msgspec.to_builtins(outcome)

@@ -7,16 +7,13 @@ import os
 from typing import Any
 from urllib.request import Request, urlopen
 
-from aws_lambda_powertools import Logger
-
 from isthmus import bootstrap
 from isthmus.config import RefreshModelsSettings
+from isthmus.observe import logger, observed
 from isthmus.workflows.refresh_models import refresh_models
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: Any) -> None:
     status, reason = "SUCCESS", "started"
     try:

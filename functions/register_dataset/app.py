@@ -6,16 +6,14 @@ import os
 from typing import Any
 
 import msgspec
-from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
 from isthmus.config import RegisterDatasetSettings
+from isthmus.observe import observed
 from isthmus.workflows.register_dataset import register_dataset
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> Any:
     settings = RegisterDatasetSettings.from_env(os.environ)
     registered = register_dataset(

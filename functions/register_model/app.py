@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from isthmus import bootstrap
 from isthmus.config import RegisterModelSettings
+from isthmus.observe import observed
 from isthmus.workflows.register_model import register_model
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     settings = RegisterModelSettings.from_env(os.environ)
     package = register_model(

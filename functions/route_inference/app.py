@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
-
-from aws_lambda_powertools import Logger
 
 from isthmus import bootstrap
 from isthmus.config import RouteInferenceSettings
-from isthmus.workflows.route_inference import route_inference
+from isthmus.observe import correlation_id, emit, observed
+from isthmus.workflows.route_inference import model_of, route_inference
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    settings = RouteInferenceSettings.from_env(os.environ)
-    return route_inference(
+    settings, started = RouteInferenceSettings.from_env(os.environ), time.perf_counter()
+    answer = route_inference(
         event,
         stack=settings.stack,
         functions=bootstrap.functions(settings.bucket),
         records=bootstrap.records(settings.table),
     )
+    status, model = int(answer["statusCode"]), model_of(event)
+    # A name that is no model's must not become a dimension: whoever calls would make up metrics.
+    if model and status != 404:
+        values = {"RequestLatency": (time.perf_counter() - started) * 1000, "RequestFailed": status >= 500}
+        emit(values, facts={"status": status, "correlation_id": correlation_id(event)}, model=model)
+    return answer

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from isthmus.inference.lambda_handler import answer, service_from_env
 from isthmus.inference.service import ModelService
-
-logger = Logger(service="serve_model")
+from isthmus.observe import observed
 
 
 @cache
@@ -21,7 +19,7 @@ def service() -> ModelService:
     return service_from_env(os.environ)
 
 
-@logger.inject_lambda_context
+@partial(observed, spans=False)  # the X-Ray SDK would add botocore to its first request
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a request that the router passed on in API Gateway's proxy format, or a ping."""
     return answer(event, service())

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from isthmus import bootstrap
 from isthmus.config import StartPipelineSettings
+from isthmus.observe import logger, observed
 from isthmus.workflows.start_pipeline import start_pipeline
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     settings = StartPipelineSettings.from_env(os.environ)
     started = start_pipeline(
         event["detail"]["object"]["key"],
+        submitted_at=event.get("time", ""),
         blobs=bootstrap.blobs(settings.bucket),
         executions=bootstrap.executions(),
         machine=settings.train_and_deploy,

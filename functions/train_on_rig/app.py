@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from isthmus import bootstrap
 from isthmus.config import StateSettings
+from isthmus.observe import observed
 from isthmus.workflows.train_on_rig import train_on_rig
 
-logger = Logger()
 
-
-@logger.inject_lambda_context
+@observed
 def handler(event: dict[str, Any], context: object) -> None:
     settings = StateSettings.from_env(os.environ)
-    records = bootstrap.records(settings.table)
-    train_on_rig(event["job_key"], event["fencing"], event["token"], records=records)
+    records, tasks = bootstrap.records(settings.table), bootstrap.tasks()
+    train_on_rig(event["job_key"], event["fencing"], event["token"], records=records, tasks=tasks)

@@ -15,20 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isthmus.errors import EnvironmentProblem
-from isthmus.ports import BlobStore, Devices, Engine, Functions, Records, Signer
+from isthmus.ports import Belongings, BlobStore, Devices, Engine, Functions, Records, Signer
 
 if TYPE_CHECKING:
     from isthmus.adapters.aws.api import SignedApi
     from isthmus.adapters.aws.bridge import StepFunctionsTasks
     from isthmus.adapters.aws.events import EventBridgeEvents, StepFunctionsExecutions
+    from isthmus.adapters.aws.executions import StepFunctionsHistories
     from isthmus.adapters.aws.fleet import GreengrassFleet
+    from isthmus.adapters.aws.operator.account import AwsAccount
+    from isthmus.adapters.aws.operator.estate import AwsEstate
     from isthmus.adapters.aws.pipeline import StepFunctionsPipeline
     from isthmus.adapters.aws.registry import SageMakerRegistry
     from isthmus.adapters.loopback import LoopbackApi
+    from isthmus.adapters.machine import ThisMachine
     from isthmus.adapters.system import SystemClock
     from isthmus.model.device import DeviceDescriptor
     from isthmus.planning.cost import Cost
     from isthmus.rig.agent import Agent
+    from isthmus.rig.waiting import WaitingList
 
 
 @functools.cache
@@ -88,6 +93,13 @@ def executions() -> StepFunctionsExecutions:
     from isthmus.adapters.aws.events import StepFunctionsExecutions
 
     return StepFunctionsExecutions()
+
+
+def histories() -> StepFunctionsHistories:
+    """What executions went through."""
+    from isthmus.adapters.aws.executions import StepFunctionsHistories
+
+    return StepFunctionsHistories()
 
 
 def events(bus: str) -> EventBridgeEvents:
@@ -195,7 +207,9 @@ def join_rig(
         zone=zone,
         folder=folder,
         now=clock().now(),
-        queue_url=create_queue(layout.queue_name(stack, name), outputs["DataKey"], outputs["DeadLetters"]),
+        queue_url=create_queue(
+            layout.queue_name(stack, name), stack, outputs["DataKey"], outputs["DeadLetters"]
+        ),
         price_per_hour_usd=price_per_hour_usd,
     )
     devices(outputs["Table"]).register(device)
@@ -245,6 +259,13 @@ def rig_agent(
     return Agent(RigSettings(rig=name, folder=folder), services, runner, report)
 
 
+def waiting_list(rig: str, table: str) -> WaitingList:
+    """A rig's waiting list, to look at."""
+    from isthmus.rig.waiting import WaitingList
+
+    return WaitingList(rig, "", records(table), clock())
+
+
 def job_cost(job_key: str, outputs: dict[str, str]) -> Cost:
     """What a job cost: counted from its execution's history, its rig's time at the rig's price."""
     from isthmus import documents
@@ -261,6 +282,42 @@ def job_cost(job_key: str, outputs: dict[str, str]) -> Cost:
         raw = blobs(outputs["Bucket"]).get(key, max_bytes=documents.MAX_DOCUMENT_BYTES)
         price = documents.decode(Plan, raw, key).price_per_hour_usd
     return cost_of(usage_of(pipeline(outputs).arn(job_key), seconds, price))
+
+
+def belongings(stack: str) -> tuple[Belongings, ...]:
+    """All that a stack has in an account, in the order in which it can be removed."""
+    from isthmus.adapters.aws.operator.home import Home
+    from isthmus.adapters.aws.operator.order import in_order
+
+    home = Home(stack)
+
+    def rigs() -> set[str]:
+        found = home.outputs().get("Table")
+        return {device.id for device in devices(found).list()} if found else set()
+
+    return in_order(home, clock(), rigs)
+
+
+def estate(stack: str) -> AwsEstate:
+    """The stack's versions of functions, layers and components, and what refers to them."""
+    from isthmus.adapters.aws.operator.estate import AwsEstate
+    from isthmus.adapters.aws.operator.home import Home
+
+    return AwsEstate(Home(stack))
+
+
+def account() -> AwsAccount:
+    """The caller's account and region, for ``isthmus doctor``."""
+    from isthmus.adapters.aws.operator.account import AwsAccount
+
+    return AwsAccount()
+
+
+def machine() -> ThisMachine:
+    """This machine, for ``isthmus doctor``."""
+    from isthmus.adapters.machine import ThisMachine
+
+    return ThisMachine()
 
 
 def aws_errors() -> tuple[type[Exception], ...]:

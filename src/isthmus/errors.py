@@ -17,7 +17,11 @@
     ├── Refused                      understood, and not allowed or not possible here
     │   ├── NoPlacement              no device may and can run the job
     │   ├── PolicyViolation          the data policy forbids a move
+    │   ├── PermissionMissing        IAM refuses a call; who lacks which right, on what
+    │   ├── NotRedrivable            an execution cannot go on from where it failed
     │   ├── LimitExceeded            an AWS limit, with the sum and the largest parts
+    │   ├── StillRunning             executions of a stack that is to be removed; the message names them
+    │   ├── OtherStack               the name belongs to another stack of the account
     │   └── SignatureInvalid         a bundle is not what its signer signed
     ├── TrainingFailed               the script's fault: exit code and its last lines
     │   └── ParityFailed             the exported ONNX differs from the framework's model
@@ -26,8 +30,10 @@
     ├── RolloutUnhealthy             a version failed, or was not seen working, while shifting
     ├── RolloutBusy                  another roll-out of the model is under way; wait for it
     ├── EdgeDeploymentFailed         a core device or deployment did not take the model
+    ├── StackNotDeleted              CloudFormation could not delete a stack, and why
     ├── Conflict                     somebody else committed first
     ├── Unavailable                  a service did not answer; repeating it may help
+    ├── NotChecked                   a check of `isthmus doctor` could not be made, and why
     └── EnvironmentProblem           this machine lacks something: what, and how to get it
 
 The class names are the ``ErrorEquals`` names of the state machines: a Lambda function that raises
@@ -111,12 +117,28 @@ class NoPlacement(Refused):
     """No device may and can run the job; the message lists each device's reason."""
 
 
+class NotRedrivable(Refused):
+    """An execution cannot be redriven: it runs, ended well, or is too old; the message says what to do."""
+
+
 class PolicyViolation(Refused):
     """The data policy forbids this move; the message names the rule."""
 
 
+class PermissionMissing(Refused):
+    """IAM refuses a call; the message names the identity, the action, the resource and what to do."""
+
+
 class LimitExceeded(Refused):
     """An AWS limit would be passed; the message states the sum and the largest parts."""
+
+
+class StillRunning(Refused):
+    """Executions of a stack that is to be removed are running; the message names them."""
+
+
+class OtherStack(Refused):
+    """Something of this name exists and belongs to another stack of the same account and region."""
 
 
 class SignatureInvalid(Refused):
@@ -151,12 +173,20 @@ class EdgeDeploymentFailed(IsthmusError):
     """A Greengrass deployment or one of its core devices failed."""
 
 
+class StackNotDeleted(IsthmusError):
+    """CloudFormation could not delete a stack; the message names each resource and its reason."""
+
+
 class Conflict(IsthmusError):
     """A conditional write lost: somebody else committed first."""
 
 
 class Unavailable(IsthmusError):
     """A service did not answer in time; the call may be repeated."""
+
+
+class NotChecked(IsthmusError):
+    """A check of ``isthmus doctor`` could not be made; the message says why."""
 
 
 class EnvironmentProblem(IsthmusError):

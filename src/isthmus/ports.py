@@ -6,12 +6,14 @@ fake and on the real adapter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from isthmus.model.device import DeviceDescriptor
+from isthmus.model.execution import Ending
+from isthmus.model.inventory import Thing
 from isthmus.model.messages import Work
 
 Item = dict[str, Any]
@@ -65,15 +67,27 @@ class Records(Protocol):
         """Set ``values``. ``expect``: attributes that must equal (None: must not exist).
         ``below``: numeric attributes that must be smaller than given, or absent. Raises Conflict."""
 
+    def delete(self, pk: str, sk: str, *, expect: Mapping[str, Any] | None = None) -> None:
+        """Remove an item; there need be none. ``expect``: attributes that must equal. Raises Conflict."""
+
     def next_number(self, pk: str, sk: str) -> int:
         """Return 1, 2, 3, …: atomic, never the same number twice."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a rig's queue; ``work`` is None when it cannot be read, and ``problem`` says why."""
+
+    receipt: str
+    work: Work | None
+    problem: str = ""
 
 
 class JobQueue(Protocol):
     """A rig's own queue of work."""
 
-    def receive(self, *, wait_seconds: int) -> tuple[Work, str] | None:
-        """Return the next message and its receipt, or None after the wait."""
+    def receive(self, *, wait_seconds: int) -> list[Message]:
+        """Return up to ten messages, in no particular order; none after the wait."""
 
     def delete(self, receipt: str) -> None: ...
 
@@ -135,12 +149,16 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class FunctionCode:
-    """The stack's serving function as a pattern for each model's own: code, layers and set-up."""
+    """The stack's serving function as a pattern for each model's own: code, layers and set-up.
+
+    ``stack``: whose function is staged after it.
+    """
 
     zip_url: str
     sha256: str
     layers: tuple[str, ...]
     settings: Mapping[str, Any]
+    stack: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,3 +257,25 @@ class Executions(Protocol):
         While one runs, AWS answers the same start as if it had made it: True says no more than that
         there is exactly one.
         """
+
+
+class Histories(Protocol):
+    """What executions of state machines went through."""
+
+    def ending(self, execution: str) -> Ending:
+        """Return where the execution of this ARN broke off."""
+
+
+class Belongings(Protocol):
+    """One kind of thing that a stack has in an account.
+
+    What is found belongs to this stack and to no other, by an exact name or by the tag
+    ``isthmus:stack``: never by a prefix alone. Nothing here needs the stack to exist still, so that
+    a removal that was cut off can be run again.
+    """
+
+    kind: str
+
+    def find(self) -> list[Thing]: ...
+    def remove(self, thing: Thing, report: Callable[[str], None]) -> None:
+        """Remove it; what is gone already is removed. ``report`` hears of long work's progress."""

@@ -10,7 +10,7 @@ import pytest
 from isthmus.adapters.aws.functions import LambdaFunctions
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.functions import MemoryFunctions
-from isthmus.errors import LimitExceeded, UnknownModel
+from isthmus.errors import LimitExceeded, OtherStack, UnknownModel
 from isthmus.ports import Alias, FunctionCode, Functions
 
 MODEL = "shop-model-digits"
@@ -81,6 +81,15 @@ def test_staging_publishes_a_version_once_per_marker(functions: Functions, patte
 def test_a_name_that_is_too_long_is_refused(functions: Functions, pattern: FunctionCode) -> None:
     with pytest.raises(LimitExceeded, match="at most 64"):
         functions.stage("f" * 65, pattern, (), "m")
+
+
+def test_a_function_of_another_stack_is_not_taken_over(functions: Functions, pattern: FunctionCode) -> None:
+    """``b-model-c`` of the stack ``a`` and ``c`` of the stack ``a-model-b`` would be one function."""
+    shop, other = replace(pattern, stack="shop"), replace(pattern, stack="shop-model-x")
+    assert functions.stage(MODEL, shop, (), "m1") == "1"
+    with pytest.raises(OtherStack, match="belongs to the stack shop, not shop-model-x"):
+        functions.stage(MODEL, other, (), "m2")
+    assert functions.stage(MODEL, shop, (), "m2") == "2"
 
 
 def test_an_alias_points_and_splits_and_points_again(functions: Functions, pattern: FunctionCode) -> None:

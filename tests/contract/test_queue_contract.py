@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from isthmus import documents
 from isthmus.adapters.aws.bridge import SqsJobQueue
 from isthmus.adapters.aws.rigs import create_queue
 from isthmus.adapters.aws.session import client
@@ -13,6 +16,7 @@ from isthmus.errors import Conflict
 from isthmus.model.messages import Work
 from isthmus.ports import JobQueue, Tasks
 
+ROOT = Path(__file__).resolve().parents[2]
 WORK = Work(job_key="k", fencing=2, job="jobs/k/job.json", manifest="m", token="t" * 1000, execution="e")
 Send = Callable[[Work], None]
 
@@ -25,7 +29,7 @@ def queue(request: pytest.FixtureRequest) -> tuple[JobQueue, Send]:
     request.getfixturevalue("aws")
     dead = client("sqs").create_queue(QueueName="dead")["QueueUrl"]
     attributes = client("sqs").get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]
-    given = ("shop-rig-1", "alias/aws/sqs", attributes["QueueArn"])
+    given = ("shop-rig-1", "shop", "alias/aws/sqs", attributes["QueueArn"])
     url = create_queue(*given)
     assert create_queue(*given) == url, "joining again finds the queue"
 
@@ -37,14 +41,44 @@ def queue(request: pytest.FixtureRequest) -> tuple[JobQueue, Send]:
 
 def test_a_message_arrives_whole_and_once(queue: tuple[JobQueue, Send]) -> None:
     jobs, send = queue
-    assert jobs.receive(wait_seconds=0) is None
+    assert jobs.receive(wait_seconds=0) == []
     send(WORK)
-    received = jobs.receive(wait_seconds=1)
-    assert received is not None
-    assert received[0] == WORK
-    assert jobs.receive(wait_seconds=0) is None, "nobody else sees it while it is in flight"
-    jobs.delete(received[1])
-    jobs.delete(received[1])
+    (received,) = jobs.receive(wait_seconds=1)
+    assert (received.work, received.problem) == (WORK, "")
+    assert jobs.receive(wait_seconds=0) == [], "nobody else sees it while it is in flight"
+    jobs.delete(received.receipt)
+    jobs.delete(received.receipt)
+
+
+def test_messages_come_in_tens(queue: tuple[JobQueue, Send]) -> None:
+    jobs, send = queue
+    for fencing in range(12):
+        send(msgspec.structs.replace(WORK, fencing=fencing))
+    first, second, third = (jobs.receive(wait_seconds=0) for _ in range(3))
+    assert (len(first), len(second), third) == (10, 2, [])
+    assert sorted(entry.work.fencing for entry in first + second if entry.work) == list(range(12))
+
+
+def test_what_cannot_be_read_keeps_nothing_else_from_arriving(aws: None) -> None:
+    url = client("sqs").create_queue(QueueName="shop-rig-1")["QueueUrl"]
+    jobs = SqsJobQueue(url)
+    client("sqs").send_message(QueueUrl=url, MessageBody='{"schema": "isthmus/work/9"}')
+    client("sqs").send_message(QueueUrl=url, MessageBody=msgspec.json.encode(WORK).decode())
+    received = sorted(jobs.receive(wait_seconds=0), key=lambda entry: entry.problem)
+    assert [entry.work for entry in received] == [WORK, None]
+    assert "isthmus/work/9" in received[1].problem
+
+
+# Keys of the messages of stacks and of agents before teams, and of what is to come.
+OLD = ("schema", "job_key", "fencing", "job", "manifest", "token", "execution")
+
+
+def test_messages_of_earlier_and_later_versions_are_read() -> None:
+    plain = msgspec.to_builtins(WORK)
+    earlier = documents.convert(Work, {name: plain[name] for name in OLD}, "an earlier message")
+    assert (earlier.team, earlier.submitted_at, earlier.started_at) == ("default", "", "")
+    later = documents.convert(Work, plain | {"priority": 3}, "a later message")
+    assert later == WORK
 
 
 # Of the fake alone: moto takes any task token. Step Functions' own refusals (TaskTimedOut,
@@ -59,3 +93,9 @@ def test_nobody_waits_for_an_unknown_token(answer: str) -> None:
     }
     with pytest.raises(Conflict):
         calls[answer]()
+
+
+def test_the_state_machine_sends_every_field_of_the_work() -> None:
+    text = (ROOT / "statemachines/train_and_deploy.asl.json").read_text()
+    body = json.loads(text)["States"]["WaitForRig"]["Parameters"]["MessageBody"]
+    assert {name.removesuffix(".$") for name in body} == set(Work.__struct_fields__)

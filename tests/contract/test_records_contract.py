@@ -120,3 +120,23 @@ def test_words_that_dynamodb_reserves_are_names_like_any(records: Records) -> No
 def test_numbers_count_from_one_and_never_repeat(records: Records) -> None:
     assert [records.next_number("A", "N") for _ in range(3)] == [1, 2, 3]
     assert records.next_number("B", "N") == 1
+
+
+def test_a_deleted_item_is_gone_however_often(records: Records) -> None:
+    records.put({"pk": "A", "sk": "1"})
+    records.put({"pk": "A", "sk": "2"})
+    records.delete("A", "1")
+    records.delete("A", "1")
+    assert records.get("A", "1") is None
+    assert [item["sk"] for item in records.query("A")] == ["2"]
+
+
+def test_a_conditional_delete_leaves_what_somebody_changed(records: Records) -> None:
+    records.put({"pk": "A", "sk": "1", "n": 2})
+    for expected in ({"n": 1}, {"n": 2, "m": 1}):
+        with pytest.raises(Conflict):
+            records.delete("A", "1", expect=expected)
+    with pytest.raises(Conflict):
+        records.delete("A", "2", expect={"n": 2})
+    records.delete("A", "1", expect={"n": 2})
+    assert records.get("A", "1") is None

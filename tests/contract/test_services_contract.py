@@ -17,7 +17,7 @@ from isthmus.adapters.aws.session import client
 from isthmus.adapters.aws.signer import KmsSigner
 from isthmus.adapters.local.events import MemoryEvents, MemoryExecutions
 from isthmus.adapters.local.fleet import MemoryFleet
-from isthmus.adapters.local.pipeline import MemoryPipeline
+from isthmus.adapters.local.pipeline import MemoryPipeline, run_of
 from isthmus.adapters.local.registry import MemoryRegistry
 from isthmus.adapters.local.signer import MemorySigner
 from isthmus.errors import LimitExceeded, Refused, SignatureInvalid
@@ -89,7 +89,7 @@ def pipeline(request: pytest.FixtureRequest) -> Pipeline:
     """With ``job-1`` running."""
     if request.param == "memory":
         memory = MemoryPipeline()
-        memory.script["job-1"] = [("RUNNING", [])]
+        memory.script["job-1"] = [run_of("job-1", "RUNNING")]
         return memory
     request.getfixturevalue("aws")
     arn = machine()
@@ -98,10 +98,16 @@ def pipeline(request: pytest.FixtureRequest) -> Pipeline:
 
 
 def test_a_running_and_an_unknown_job(pipeline: Pipeline) -> None:
-    assert pipeline.state("job-1")[0] == "RUNNING"
-    assert pipeline.state("job-2") == ("", [])
-    with pytest.raises(Refused, match="job-2"):
-        pipeline.stop("job-2")
+    found = pipeline.run("job-1")
+    assert found is not None
+    assert (found.name, found.status, found.redrives) == ("job-1", "RUNNING", 0)
+    assert [run.name for run in pipeline.recent()] == ["job-1"]
+    assert pipeline.run("job-2") is None
+    for call in (pipeline.retry, pipeline.redrive):
+        with pytest.raises(Refused, match="there is no job job-2"):
+            call("job-2")
+    with pytest.raises(Refused, match="there is no job job-2"):
+        pipeline.stop("job-2", "enough")
 
 
 # ---------------------------------------------------------------------------------------- registry

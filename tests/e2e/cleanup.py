@@ -1,14 +1,44 @@
-"""Removes a stack and everything that it made at run time, and says what it could not remove."""
+"""Removes a stack as its owner would, and looks for what is left by listing everything there is."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
 
-from demo.system import RIG, System
+from demo.system import System
+
+# Service, paginated operation, key of the entries, and the members that could name the stack.
+LISTED = (
+    ("function", "lambda", "list_functions", "Functions", ("FunctionName",)),
+    ("layer", "lambda", "list_layers", "Layers", ("LayerName",)),
+    ("component", "greengrassv2", "list_components", "components", ("componentName",)),
+    ("deployment", "greengrassv2", "list_deployments", "deployments", ("targetArn", "parentTargetArn")),
+    ("bucket", "s3", "list_buckets", "Buckets", ("Name",)),
+    ("table", "dynamodb", "list_tables", "TableNames", ()),
+    ("queue", "sqs", "list_queues", "QueueUrls", ()),
+    ("state machine", "stepfunctions", "list_state_machines", "stateMachines", ("name",)),
+    ("API", "apigateway", "get_rest_apis", "items", ("name",)),
+    ("role", "iam", "list_roles", "Roles", ("RoleName",)),
+    ("log group", "logs", "describe_log_groups", "logGroups", ("logGroupName",)),
+    ("alarm", "cloudwatch", "describe_alarms", "MetricAlarms", ("AlarmName",)),
+    ("alarm", "cloudwatch", "describe_alarms", "CompositeAlarms", ("AlarmName",)),
+    ("dashboard", "cloudwatch", "list_dashboards", "DashboardEntries", ("DashboardName",)),
+    ("topic", "sns", "list_topics", "Topics", ("TopicArn",)),
+    ("thing group", "iot", "list_thing_groups", "thingGroups", ("groupName",)),
+    (
+        "model group",
+        "sagemaker",
+        "list_model_package_groups",
+        "ModelPackageGroupSummaryList",
+        ("ModelPackageGroupName",),
+    ),
+)
+SETTLING_SECONDS = 90
+ALL_REVISIONS = {"list_deployments": {"historyFilter": "ALL"}, "list_components": {"scope": "PRIVATE"}}
 
 
 def client(system: System, service: str) -> Any:
@@ -25,107 +55,76 @@ def client(system: System, service: str) -> Any:
 
 
 def listed(system: System, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
-    """Yield the entries under ``key`` of every page."""
-    for page in client(system, service).get_paginator(operation).paginate(**arguments):
+    """Yield the entries under ``key`` of every page, of an operation that has pages or not."""
+    connection = client(system, service)
+    if not connection.can_paginate(operation):
+        yield from getattr(connection, operation)(**arguments).get(key, [])
+        return
+    for page in connection.get_paginator(operation).paginate(**arguments):
         yield from page.get(key, [])
 
 
 def remove(system: System) -> list[str]:
-    """Delete the stack and what it made; return the names of what still exists."""
-    formation = client(system, "cloudformation")
-    try:
-        described = formation.describe_stacks(StackName=system.stack)["Stacks"][0]
-    except ClientError:
-        return []  # there is no such stack: nothing was made
-    outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in described.get("Outputs", [])}
-    _made_at_run_time(system, outputs)
-    formation.delete_stack(StackName=system.stack)
-    waiter = formation.get_waiter("stack_delete_complete")
-    waiter.wait(StackName=system.stack, WaiterConfig={"Delay": 2, "MaxAttempts": 600})
-    _retained(system, outputs)
-    return left(system)
+    """Destroy the stack and all that it made; return what still exists of it.
+
+    On AWS a listing shows what was deleted for a while: SQS says up to a minute.
+    """
+    system.isthmus("destroy", "--stack", system.stack, "--yes", "--force", "--json")
+    deadline = time.monotonic() + (0 if system.cloud_of_its_own else SETTLING_SECONDS)
+    while (found := left(system, system.stack)) and time.monotonic() < deadline:
+        time.sleep(2)
+    return found
 
 
-def left(system: System) -> list[str]:
-    """Return what of the stack still exists; KMS keys wait for their deletion, as AWS wants it."""
-    prefix = f"{system.stack}-"
-    found = [f"function {name}" for name in _functions(system)]
-    found += [f"layer {name}" for name in _layers(system)]
-    found += [f"component {arn}" for arn in _components(system)]
-    buckets = client(system, "s3").list_buckets()["Buckets"]
-    found += [f"bucket {entry['Name']}" for entry in buckets if entry["Name"].startswith(prefix)]
-    tables = listed(system, "dynamodb", "list_tables", "TableNames")
-    found += [f"table {name}" for name in tables if name.startswith(prefix)]
-    queues = client(system, "sqs").list_queues(QueueNamePrefix=prefix).get("QueueUrls", [])
-    return found + [f"queue {url}" for url in queues]
+def left(system: System, stack: str) -> list[str]:
+    """Return everything in the cloud that bears the stack's name; keys that wait for their deletion do not count.
+
+    It shares nothing with ``isthmus destroy``: it lists all there is, and reads the names.
+    """
+    mine = re.compile(rf"(^|[/:._-]){re.escape(stack)}($|[/:._-])")
+    found = []
+    for kind, service, operation, key, members in LISTED:
+        for entry in listed(system, service, operation, key, **ALL_REVISIONS.get(operation, {})):
+            names = [entry] if isinstance(entry, str) else [entry.get(member) or "" for member in members]
+            found += [f"{kind} {name}" for name in names if mine.search(name)]
+    found += [text for text in _stacks(system) if mine.search(text)]
+    found += [text for text in _on_buses(system) if mine.search(text)]
+    found += [text for text in _policies(system) if mine.search(text)]
+    found += [text for text in _keys(system) if mine.search(text)]
+    return found + _tagged(system, stack)
 
 
-def _made_at_run_time(system: System, outputs: dict[str, str]) -> None:
-    greengrass, functions = client(system, "greengrassv2"), client(system, "lambda")
-    for deployment in list(_deployments(system)):
-        if greengrass.get_deployment(deploymentId=deployment)["deploymentStatus"] == "ACTIVE":
-            greengrass.cancel_deployment(deploymentId=deployment)
-        greengrass.delete_deployment(deploymentId=deployment)
-    for name in _functions(system):
-        if name.startswith(f"{system.stack}-model-"):
-            functions.delete_function(FunctionName=name)
-    for component in _components(system):
-        for version in list(
-            listed(system, "greengrassv2", "list_component_versions", "componentVersions", arn=component)
-        ):
-            greengrass.delete_component(arn=version["arn"])
-    if "ModelGroup" in outputs:
-        group = {"ModelPackageGroupName": outputs["ModelGroup"]}
-        packages = listed(system, "sagemaker", "list_model_packages", "ModelPackageSummaryList", **group)
-        for package in list(packages):
-            client(system, "sagemaker").delete_model_package(ModelPackageName=package["ModelPackageArn"])
-    sqs = client(system, "sqs")
-    for url in sqs.list_queues(QueueNamePrefix=f"{system.stack}-rig-{RIG}").get("QueueUrls", []):
-        sqs.delete_queue(QueueUrl=url)
+def _stacks(system: System) -> Iterator[str]:
+    for stack in listed(system, "cloudformation", "list_stacks", "StackSummaries"):
+        if stack["StackStatus"] != "DELETE_COMPLETE":
+            yield f"stack/{stack['StackName']}"
 
 
-def _retained(system: System, outputs: dict[str, str]) -> None:
-    functions = client(system, "lambda")
-    for layer in _layers(system):
-        for version in list(
-            listed(system, "lambda", "list_layer_versions", "LayerVersions", LayerName=layer)
-        ):
-            functions.delete_layer_version(LayerName=layer, VersionNumber=version["Version"])
-    if "Bucket" in outputs:
-        _bucket(system, outputs["Bucket"])
-    if "Table" in outputs:
-        client(system, "dynamodb").delete_table(TableName=outputs["Table"])
-        client(system, "dynamodb").get_waiter("table_not_exists").wait(TableName=outputs["Table"])
+def _on_buses(system: System) -> Iterator[str]:
+    for bus in listed(system, "events", "list_event_buses", "EventBuses"):
+        yield f"event bus/{bus['Name']}"
+        for rule in listed(system, "events", "list_rules", "Rules", EventBusName=bus["Name"]):
+            yield f"rule/{rule['Name']}"
 
 
-def _bucket(system: System, bucket: str) -> None:
-    s3 = client(system, "s3")
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        if entries:
-            objects = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
-            s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-    s3.delete_bucket(Bucket=bucket)
+def _policies(system: System) -> Iterator[str]:
+    for policy in listed(system, "iam", "list_policies", "Policies", Scope="Local"):
+        yield f"policy/{policy['PolicyName']}"
 
 
-def _functions(system: System) -> list[str]:
-    names = (entry["FunctionName"] for entry in listed(system, "lambda", "list_functions", "Functions"))
-    return [name for name in names if name.startswith(f"{system.stack}-")]
+def _keys(system: System) -> Iterator[str]:
+    for entry in listed(system, "kms", "list_keys", "Keys"):
+        key = client(system, "kms").describe_key(KeyId=entry["KeyId"])["KeyMetadata"]
+        if key["KeyState"] != "PendingDeletion":
+            yield f"key/{key.get('Description', '')}"
 
 
-def _layers(system: System) -> list[str]:
-    names = (entry["LayerName"] for entry in listed(system, "lambda", "list_layers", "Layers"))
-    return [name for name in names if name.startswith(f"{system.stack}-")]
-
-
-def _components(system: System) -> list[str]:
-    found = listed(system, "greengrassv2", "list_components", "components", scope="PRIVATE")
-    return [entry["arn"] for entry in found if entry["componentName"].startswith(f"{system.stack}.")]
-
-
-def _deployments(system: System) -> Iterator[str]:
-    prefix = {"namePrefixFilter": f"{system.stack}-"}
-    for group in listed(system, "iot", "list_thing_groups", "thingGroups", **prefix):
-        target = {"targetArn": group["groupArn"]}
-        for entry in listed(system, "greengrassv2", "list_deployments", "deployments", **target):
-            yield entry["deploymentId"]
+def _tagged(system: System, stack: str) -> list[str]:
+    """Return functions, queues and tables that carry the stack's tag, whatever their names are."""
+    tags: list[tuple[str, Any]] = []
+    for function in listed(system, "lambda", "list_functions", "Functions"):
+        answer = client(system, "lambda").list_tags(Resource=function["FunctionArn"])
+        tags.append((function["FunctionName"], answer.get("Tags")))
+    for url in listed(system, "sqs", "list_queues", "QueueUrls"):
+        tags.append((url, client(system, "sqs").list_queue_tags(QueueUrl=url).get("Tags")))
+    return [f"tagged {name}" for name, found in tags if stack in (found or {}).values()]

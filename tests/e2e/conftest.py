@@ -1,4 +1,4 @@
-"""One deployed system for all end-to-end tests.
+"""One deployed system for all end-to-end tests, or one for each of the processes that share them.
 
 Where it is deployed comes from the environment alone: AWS_ENDPOINT_URL names a cloud that runs;
 without it, AWS credentials (of any kind that boto3 finds) mean a real account; with neither, or with
@@ -38,7 +38,10 @@ def with_core_device() -> bool:
 def system(with_core_device: bool) -> Iterator[System]:
     """A stack of its own name, a joined rig with its agent and, on a local cloud, a core device."""
     stack = f"isthmus-e2e-{uuid.uuid4().hex[:6]}"
-    system = System(ROOT / ".isthmus/e2e", lambda line: None, stack=stack, cloud_of_its_own=with_core_device)
+    # With pytest-xdist each worker has a system of its own.
+    folder = ROOT / ".isthmus" / f"e2e{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    system = System(folder, lambda line: None, stack=stack, cloud_of_its_own=with_core_device)
+    system.end_earlier()
     if with_core_device:
         system.up()
     left = ["everything"]
@@ -52,7 +55,7 @@ def system(with_core_device: bool) -> Iterator[System]:
         yield system
     finally:
         try:
-            system.stop_agent()
+            system.leave()
             left = cleanup.remove(system)
         finally:
             system.close()
@@ -65,3 +68,18 @@ def digits(system: System) -> Path:
     folder = system.folder / "data/digits"
     run([system.bin / "python", ROOT / "examples/digits/make_dataset.py", folder], system.env)
     return folder
+
+
+ORDER = ("test_path_of_a_dataset.py", "test_redrive.py", "test_life.py", "test_permissions.py")
+"""One system for these, in this order: what compares the permissions with the calls that were made comes
+last. The other files make a second share of about the same length, on a system of their own."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the end-to-end tests and give each to the share (pytest-xdist's group) that it belongs to."""
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in here:
+        share = "the path" if item.path.name in ORDER else "beside it"
+        item.add_marker(pytest.mark.xdist_group(share))
+    ranks = {name: rank for rank, name in enumerate(ORDER)}
+    items.sort(key=lambda item: ranks.get(item.path.name, -1) if item in here else -2)

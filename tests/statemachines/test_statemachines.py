@@ -20,13 +20,17 @@ from isthmus.workflows.shift_traffic import commit_champion
 
 MACHINES = {path.name.removesuffix(".asl.json"): path for path in (ROOT / "statemachines").glob("*.asl.json")}
 SERVICE_ERRORS = ("States.", "Lambda.", "SQS.", "Sqs.", "StepFunctions.")
-ENDS = {"RecordFailure", "Failed", "RevertTraffic", "GiveBack"}
-"""Where a failure may lead: it is recorded there, or the caller of the machine records it."""
-UNCAUGHT = {
-    "RecordDeployed": "it records an end; when even that fails five times, the execution itself fails",
-    "RecordRejected": "as RecordDeployed",
-    "RecordFailure": "as RecordDeployed",
+GOES_ON = {
+    ("train_and_deploy", "TrainOnRig"): {"CountLostAttempt"},
+    ("deploy_cloud", "StageModel"): {"GiveBack"},
+    ("deploy_cloud", "ProveModel"): {"GiveBack"},
+    ("deploy_cloud", "ShiftTraffic"): {"RevertTraffic"},
+    ("deploy_cloud", "CheckHealth"): {"RevertTraffic"},
+    ("deploy_cloud", "CommitChampion"): {"RevertTraffic"},
+    ("deploy_cloud", "RevertTraffic"): {"GiveBack"},
+    ("deploy_cloud", "GiveBack"): {"Failed"},
 }
+"""What is caught, and where it leads. Everything else ends its execution in the state that failed."""
 AFTER_A_FAILURE = {"RevertTraffic", "GiveBack"}
 LAMBDA_TROUBLE = {
     "Lambda.ServiceException",
@@ -88,18 +92,53 @@ def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
 
 
 @pytest.mark.parametrize(("name", "state", "body"), named_tasks())
-def test_a_task_has_a_catch_to_where_failures_are_recorded(
+def test_a_failure_is_caught_only_where_the_execution_goes_on(
     name: str, state: str, body: dict[str, Any]
 ) -> None:
-    if state in UNCAUGHT:
-        assert "Catch" not in body, f"{state} is caught now: take it off the list"
-        return
-    last = body["Catch"][-1]
-    assert last["ErrorEquals"] == ["States.ALL"]
-    # What is done after a failure must not hide it by a failure of its own.
-    assert last["ResultPath"] == ("$.second_failure" if state in AFTER_A_FAILURE else "$.failure")
-    target = last["Next"]
-    assert target in ENDS or following(machine(name)["States"][target]) <= ENDS
+    """A redrive begins in the state that failed: behind a Catch that is the state where the catch led."""
+    caught = body.get("Catch", [])
+    assert {rule["Next"] for rule in caught} == GOES_ON.get((name, state), set())
+    for rule in caught:
+        # What is done after a failure must not hide it by a failure of its own.
+        assert rule["ResultPath"] == ("$.second_failure" if state in AFTER_A_FAILURE else "$.failure")
+
+
+def test_nothing_of_a_pipeline_ends_where_a_redrive_would_only_fail_again() -> None:
+    """A Fail state is entered again, and fails again (developer guide, "Redrive behavior of states")."""
+    kinds = {body["Type"] for body in machine("train_and_deploy")["States"].values()}
+    assert "Fail" not in kinds
+    assert not [state for state, body in CHOICES if "Default" not in body]
+
+
+CHOICES = [
+    (state, body) for state, body in machine("train_and_deploy")["States"].items() if body["Type"] == "Choice"
+]
+
+
+def test_a_redrive_never_reuses_the_name_of_an_execution() -> None:
+    """A name whose execution has ended is refused for 90 days (API reference, StartExecution)."""
+    started = [body for _, _, body in tasks() if ":states:startExecution" in body["Resource"]]
+    assert started
+    assert all("$$.Execution.RedriveCount" in body["Parameters"]["Name.$"] for body in started)
+
+
+def test_what_may_have_been_undone_is_told_of_the_redrive() -> None:
+    states = machine("train_and_deploy")["States"]
+    told = {
+        state
+        for state, body in states.items()
+        if "$$.Execution.RedriveCount" in json.dumps(body.get("Parameters", {}))
+    }
+    assert told == {
+        "PlanTraining",
+        "WaitForRig",
+        "EvaluateModel",
+        "DeployCloud",
+        "DeployEdge",
+        "CheckEdge",
+        "RecordDeployed",
+        "RecordRejected",
+    }
 
 
 TASKS = [pytest.param(*task, id=f"{task[0]}.{task[1]}") for task in tasks()]
@@ -251,9 +290,9 @@ def test_a_payload_has_the_keys_that_its_handler_reads(function: str, keys: set[
         return
     needed, optional = reads(function)
     if function == "deploy_edge" and "deployment" in keys:
-        needed, optional = {"deployment", "model", "release", "rollout"}, set()
+        needed, optional = {"deployment", "model", "release", "rollout"}, {"redrives"}
     elif function == "record_outcome":  # a state's payload; the other form is EventBridge's
-        needed, optional = {"job_key", "state"}, {"failure"}
+        needed, optional = {"job_key", "state", "execution", "redrives"}, set()
     else:
         needed -= optional
     assert needed <= keys, f"{function} reads {sorted(needed - keys)}"

@@ -16,6 +16,7 @@ HEAVY = (
     "numpy",
     "cryptography",
     "boto3",
+    "aws_xray_sdk",
     "botocore.session",
     "yaml",
     "onnx",

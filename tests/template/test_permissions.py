@@ -1,8 +1,8 @@
 """What each identity may do is what its code does: a missing right and an unused one both fail.
 
-The local cloud does not enforce IAM, so a missing right would show first on AWS. ``NEEDS`` was read
-off the code: handler → workflow → port → adapter. Resources are written short: a key of the bucket, a
-leading key of the table, a logical id, or an ARN from its resource part on.
+``NEEDS`` was read off the code: handler → workflow → port → adapter. The end-to-end tests compare the
+same policies with the calls that were made (``tests/e2e/test_permissions.py``). Resources are written
+short: a key of the bucket, a leading key of the table, a logical id, or an ARN from its resource part on.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ LAMBDA_IMPORT: Needs = {
     "s3:GetObject": ["bundles/*"],
 }
 DEPLOYMENT_JOB: Needs = {
-    # A deployment is an IoT job, made with the caller's rights: Service Authorization Reference, AWS
-    # IoT Greengrass V2, dependent actions of CreateDeployment.
+    # A deployment is an IoT job, made and looked at with the caller's rights: Service Authorization
+    # Reference, AWS IoT Greengrass V2, dependent actions of CreateDeployment and of the List and Get
+    # operations (DescribeJobExecution: ListEffectiveDeployments).
     f"iot:{action}": ["*"]
     for action in (
         "CancelJob",
         "CreateJob",
         "DeleteThingShadow",
         "DescribeJob",
+        "DescribeJobExecution",
         "DescribeThing",
         "DescribeThingGroup",
         "GetThingShadow",
@@ -84,7 +86,12 @@ NEEDS: dict[str, Needs] = {
         "dynamodb:Query": ["RIGS"],
         "dynamodb:UpdateItem": ["JOB#"],
     },
-    "TrainOnRigFunction": {**READS, "dynamodb:UpdateItem": ["JOB#"]},
+    "TrainOnRigFunction": {
+        **READS,
+        "dynamodb:GetItem": ["JOB#"],  # the outcome of a rig that ended while nobody waited
+        "dynamodb:UpdateItem": ["JOB#"],
+        "states:SendTaskSuccess": [f"stateMachine:{STACK}-train-and-deploy"],
+    },
     "FinishAttemptFunction": {
         **READS,
         "dynamodb:GetItem": ["JOB#"],
@@ -134,8 +141,10 @@ NEEDS: dict[str, Needs] = {
         "lambda:DeleteAlias": [MODEL_FUNCTIONS],
         "lambda:GetAlias": [MODEL_FUNCTIONS],
         "lambda:InvokeFunction": [MODEL_FUNCTIONS],
+        "lambda:ListTags": [MODEL_FUNCTIONS],
         "lambda:ListVersionsByFunction": [MODEL_FUNCTIONS],
         "lambda:PublishVersion": [MODEL_FUNCTIONS],
+        "lambda:TagResource": [MODEL_FUNCTIONS],
         "lambda:UpdateAlias": [MODEL_FUNCTIONS],
         "lambda:UpdateFunctionCode": [MODEL_FUNCTIONS],
         "lambda:UpdateFunctionConfiguration": [MODEL_FUNCTIONS],
@@ -146,7 +155,7 @@ NEEDS: dict[str, Needs] = {
         "iam:PassRole": ["ServeModelFunctionRole"],
     },
     "RefreshModelsFunction": {
-        **READS,
+        **WRITES,  # its dead-letter queue
         "dynamodb:Query": ["MODELS"],
         "states:StartExecution": ["DeployCloudMachine"],
     },
@@ -176,16 +185,20 @@ NEEDS: dict[str, Needs] = {
         "dynamodb:GetItem": ["JOB#"],
         "dynamodb:UpdateItem": ["JOB#"],
         "events:PutEvents": ["EventBus"],
+        "states:GetExecutionHistory": [f"execution:{STACK}-train-and-deploy:*"],  # where it broke off
     },
     "RigPolicy": {
         **WRITES,  # also to receive from its encrypted queue
         "cloudformation:DescribeStacks": ["AWS::StackId"],
         "sqs:CreateQueue": [RIG_QUEUES],
+        "sqs:TagQueue": [RIG_QUEUES],
         "sqs:ReceiveMessage": [RIG_QUEUES],
         "sqs:DeleteMessage": [RIG_QUEUES],
         "dynamodb:GetItem": ["JOB#", "RIGS"],  # the lease, its own descriptor
-        "dynamodb:PutItem": ["RIGS"],
-        "dynamodb:UpdateItem": ["JOB#"],
+        "dynamodb:PutItem": ["RIGS", "QUEUE#"],
+        "dynamodb:UpdateItem": ["JOB#", "QUEUE#"],
+        "dynamodb:Query": ["QUEUE#"],  # its waiting list
+        "dynamodb:DeleteItem": ["QUEUE#"],
         "s3:GetObject": ["datasets/*", "code/*", "jobs/*"],
         "s3:PutObject": ["jobs/*/attempts/*"],
         # What failed is said by FinishAttempt, on the strength of the committed outcome alone.
@@ -218,8 +231,10 @@ MACHINE_NEEDS: dict[str, Needs] = {
 OPERATORS: dict[str, str] = {
     "s3:ListBucket": "isthmus dataset: what is uploaded already",
     "states:DescribeExecution": "isthmus job",
+    "states:ListExecutions": "isthmus pipeline list",
     "states:GetExecutionHistory": "isthmus job",
     "states:StopExecution": "isthmus job stop",
+    "states:RedriveExecution": "isthmus pipeline redrive",
     "lambda:GetFunctionConfiguration": "isthmus job: what it cost",
 }
 """What adapters call for a person at the command line, with that person's own rights."""

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from cloudformation import ROOT, Template, functions, listed, resources, statements
 
+from isthmus.model import layout
+
 DATA_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
 
 RESOURCE_STAR = {
@@ -47,10 +49,63 @@ def test_keys_rotate_and_the_signing_key_only_signs(template: Template) -> None:
     assert keys["SigningKey"]["KeyUsage"] == "SIGN_VERIFY"
 
 
-def test_data_survives_the_stack(template: Template) -> None:
-    for name in ("Bucket", "Table"):
+SURVIVORS = {
+    "DataKey": "without it the kept bucket and table are noise",
+    "SigningKey": "devices know the stack by it",
+    "Bucket": "data",
+    "BucketPolicy": "a kept bucket stays TLS-only",
+    "Table": "data",
+    "LogGroup": "why a stack failed or went",
+    "ModelGroup": "the record of every release",
+}
+
+
+@pytest.mark.parametrize("name", SURVIVORS)
+def test_what_holds_data_or_an_identity_survives_the_stack(template: Template, name: str) -> None:
+    entry = template["Resources"][name]
+    assert (entry["DeletionPolicy"], entry["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+
+
+def test_nothing_else_survives_but_layers_whose_versions_functions_name(template: Template) -> None:
+    """A resource that outlives its stack without `isthmus destroy` knowing it would be left for ever."""
+    kept = {name for name, entry in template["Resources"].items() if "DeletionPolicy" in entry}
+    assert kept == set(SURVIVORS)
+    layers = resources(template, "AWS::Serverless::LayerVersion")
+    assert {layer["RetentionPolicy"] for layer in layers.values()} == {"Retain"}
+
+
+TAGGED = {"AWS::KMS::Key", "AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::Logs::LogGroup"}
+TAGGED |= {"AWS::SageMaker::ModelPackageGroup"}
+
+
+def test_what_survives_says_whose_it_is(template: Template) -> None:
+    tag = {"Key": layout.STACK_TAG, "Value": {"Ref": "AWS::StackName"}}
+    for name in SURVIVORS:
         entry = template["Resources"][name]
-        assert (entry["DeletionPolicy"], entry["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        assert entry["Type"] not in TAGGED or tag in entry["Properties"]["Tags"], name
+
+
+def test_destroy_looks_for_the_names_that_the_template_gives(template: Template) -> None:
+    stack = "${AWS::StackName}"
+    layers = resources(template, "AWS::Serverless::LayerVersion").values()
+    assert {layer["LayerName"]["Fn::Sub"] for layer in layers} == {
+        f"{stack}-{name}" for name in layout.TEMPLATE_LAYERS
+    }
+    keys = resources(template, "AWS::KMS::Key")
+    assert {name: key["Description"]["Fn::Sub"] for name, key in keys.items()} == layout.key_descriptions(
+        stack
+    )
+    (group,) = resources(template, "AWS::SageMaker::ModelPackageGroup").values()
+    assert group["ModelPackageGroupName"] == {"Fn::Sub": layout.model_group(stack)}
+    (cores,) = resources(template, "AWS::IoT::ThingGroup").values()
+    assert cores["ThingGroupName"] == {"Fn::Sub": layout.core_group(stack)}
+    (bucket,) = resources(template, "AWS::S3::Bucket").values()
+    place = "${AWS::AccountId}", "${AWS::Region}"
+    assert bucket["BucketName"] == {"Fn::Sub": layout.bucket_name(stack, *place)}
+    groups = [group["LogGroupName"] for group in resources(template, "AWS::Logs::LogGroup").values()]
+    assert groups == [{"Fn::Sub": layout.log_group(stack)}]
+    machines = resources(template, "AWS::Serverless::StateMachine").values()
+    assert {machine["Name"]["Fn::Sub"] for machine in machines} == set(layout.machines(stack))
 
 
 def test_the_api_needs_iam_authorization(template: Template) -> None:
@@ -111,18 +166,6 @@ def test_who_serves_has_no_rights_at_all(template: Template) -> None:
     assert "Policies" not in served["EdgeInferFunction"]
 
 
-def test_asynchronous_functions_have_a_dead_letter_queue_with_an_alarm(template: Template) -> None:
-    for name, properties in functions(template).items():
-        rules = [
-            event for event in properties.get("Events", {}).values() if event["Type"] == "EventBridgeRule"
-        ]
-        for rule in rules:
-            assert "DeadLetterConfig" in rule["Properties"], name
-            assert "DeadLetterQueue" in properties, name
-    (alarm,) = resources(template, "AWS::CloudWatch::Alarm").values()
-    assert alarm["Threshold"] == 0
-
-
 def service_principals(template: Template) -> set[str]:
     key = resources(template, "AWS::KMS::Key")["DataKey"]["KeyPolicy"]["Statement"]
     allowed: set[str] = set()
@@ -134,6 +177,11 @@ def service_principals(template: Template) -> set[str]:
 def test_eventbridge_may_use_the_key_of_its_dead_letter_queue(template: Template) -> None:
     """A queue with a customer-managed key takes EventBridge's messages only if the key's policy says so."""
     assert "events.amazonaws.com" in service_principals(template)
+
+
+def test_alarms_may_use_the_key_of_their_topic(template: Template) -> None:
+    """An encrypted topic takes CloudWatch's messages only if the key's policy says so."""
+    assert "cloudwatch.amazonaws.com" in service_principals(template)
 
 
 # ------------------------------------------------------------------------------------ product code

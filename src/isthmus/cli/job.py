@@ -66,7 +66,7 @@ def _retry(options: argparse.Namespace, output: Output) -> None:
 
 
 def _stop(options: argparse.Namespace, output: Output) -> None:
-    bootstrap.pipeline(Stack(options.stack).outputs).stop(options.job_key)
+    bootstrap.pipeline(Stack(options.stack).outputs).stop(options.job_key, "stopped by isthmus job stop")
     output.result({"job_key": options.job_key}, f"job {options.job_key} is stopped")
 
 

@@ -1,17 +1,23 @@
-"""``isthmus rig join | run | list``."""
+"""``isthmus rig join | run | list | queue``."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus import bootstrap, documents
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output, table
+from isthmus.errors import Refused
 from isthmus.model.blob import Name
 from isthmus.model.units import format_bytes
+
+if TYPE_CHECKING:
+    from isthmus.rig.turns import Waiting
 
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -34,6 +40,9 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     run.set_defaults(run=_run)
     rigs = verbs.add_parser("list", parents=[common], help="registered rigs")
     rigs.set_defaults(run=_list)
+    queue = verbs.add_parser("queue", parents=[common], help="who waits for a rig, first come first")
+    queue.add_argument("name", metavar="NAME", help="the rig's name")
+    queue.set_defaults(run=_queue)
 
 
 def _named(parser: argparse.ArgumentParser) -> None:
@@ -83,3 +92,37 @@ def _list(options: argparse.Namespace, output: Output) -> None:
     ]
     text = table(rows, ("name", "zone", "cores", "gpus", "seen")) if rows else "no rig has joined yet"
     output.result(devices, text)
+
+
+def _queue(options: argparse.Namespace, output: Output) -> None:
+    name = documents.convert(Name, options.name, "the rig's name")
+    table_name = Stack(options.stack).outputs["Table"]
+    if bootstrap.devices(table_name).get(name) is None:
+        raise Refused(f"there is no rig {name}; see `isthmus rig list`")
+    rows = queue_rows(bootstrap.waiting_list(name, table_name).in_turn())
+    columns = ("position", "team", "in_team", "job", "attempt", "submitted")
+    output.result(rows, table(rows, columns) if rows else f"nobody waits for {name}")
+
+
+def queue_rows(waiting: Sequence[Waiting]) -> list[dict[str, Any]]:
+    """Return who waits, as one agent would take them: the position over all, and within the team.
+
+    A job that was stopped meanwhile stands there until its turn, when it is dropped.
+    """
+    counts: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    for position, entry in enumerate(waiting, start=1):
+        work = entry.work
+        counts[work.team] += 1
+        rows.append(
+            {
+                "position": position,
+                "team": work.team,
+                "in_team": counts[work.team],
+                "job": work.job_key,
+                "attempt": work.fencing,
+                "submitted": entry.submitted_at,
+                "arrived": entry.arrived_at,
+            }
+        )
+    return rows

@@ -87,10 +87,15 @@ class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One model to be made. ``raw_shape`` is one decoded sample's shape, before pre-processing."""
+    """One model to be made. ``raw_shape`` is one decoded sample's shape, before pre-processing.
+
+    ``team`` is who waits for it: teams take turns on a rig (docs/adr/0016). Not given, it is not
+    written either, so that the digest of a job that names no team stays what it was before teams.
+    """
 
     schema: Literal["isthmus/job/1"] = "isthmus/job/1"
     model: Name
+    team: Name | msgspec.UnsetType = msgspec.UNSET
     source: Training | Import
     raw_shape: tuple[Annotated[int, msgspec.Meta(ge=1)], ...] | None = None
     raw_dtype: Literal["uint8", "int16", "int32", "int64", "float32"] = "float32"

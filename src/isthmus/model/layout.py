@@ -9,8 +9,20 @@ RIGS = "RIGS"
 POLICY = "POLICY"
 LEASE = "LEASE"
 STATE = "STATE"
+WORK = "WORK#"
+TURN = "TURN#"
 
 DATASETS = "datasets/"
+BUNDLES = "bundles/"
+
+STACK_TAG = "isthmus:stack"
+"""Tag of everything that can have tags, with the stack's name: two stacks' names may be each other's
+prefix (``shop`` and ``shop-model-b``), so a name alone does not say whose a thing is."""
+TEMPLATE_LAYERS = ("core-x86", "core-arm", "onnx-runtime-x86", "onnx-runtime-arm")
+"""The template's own layers, after ``<stack>-``; their versions outlive the stack."""
+BUNDLE_MARKER = "bundle "
+"""How the description of a model layer's version begins; the digest follows. Layers have no tags."""
+COMPONENT_PARTS = ("model", "infer")
 
 
 def dataset_folder(dataset: str) -> str:
@@ -60,7 +72,7 @@ def attempt_output(key: str, fencing: int) -> str:
 
 def bundle_folder(model: str, digest: str) -> str:
     """A bundle's files: ``bundle.zip`` (edge), ``layer.zip`` (Lambda), ``manifest.json``, ``manifest.sig``."""
-    return f"bundles/{model}/{digest}/"
+    return f"{BUNDLES}{model}/{digest}/"
 
 
 def job_pk(key: str) -> str:
@@ -93,6 +105,21 @@ def layer_name(stack: str, model: str) -> str:
     return f"{stack}-model-{model}"
 
 
+def waiting_pk(rig: str) -> str:
+    """Partition of a rig's waiting list: the work that waits, and each team's last turn."""
+    return f"QUEUE#{rig}"
+
+
+def work_sk(job_key: str, fencing: int) -> str:
+    """Sort key of an attempt in a rig's waiting list: however often it is delivered, it waits once."""
+    return f"{WORK}{job_key}#{fencing:08d}"
+
+
+def turn_sk(team: str) -> str:
+    """Sort key of a team's last turn on a rig."""
+    return f"{TURN}{team}"
+
+
 def queue_name(stack: str, rig: str) -> str:
     """The SQS queue of a rig."""
     return f"{stack}-rig-{rig}"
@@ -101,3 +128,43 @@ def queue_name(stack: str, rig: str) -> str:
 def component_name(stack: str, model: str, part: str) -> str:
     """A Greengrass component: ``part`` is ``model`` (the bundle) or ``infer`` (the edge Lambda)."""
     return f"{stack}.{model}.{part}"
+
+
+def bucket_name(stack: str, account: str, region: str) -> str:
+    """The data bucket."""
+    return f"{stack}-{account}-{region}"
+
+
+def log_group(stack: str) -> str:
+    """The log group of every function, the models' own among them."""
+    return f"/isthmus/{stack}"
+
+
+def model_group(stack: str) -> str:
+    """The model package group."""
+    return f"{stack}-models"
+
+
+def core_group(stack: str) -> str:
+    """The thing group of the core devices."""
+    return f"{stack}-cores"
+
+
+def machines(stack: str) -> tuple[str, ...]:
+    """The state machines, outer one first."""
+    return f"{stack}-train-and-deploy", f"{stack}-deploy-cloud"
+
+
+def component_of(stack: str, component: str) -> str:
+    """Return the model of a component's name, empty when the component is not of this stack.
+
+    A stack's name has no dot, so the first part decides.
+    """
+    parts = component.split(".")
+    mine = len(parts) == 3 and parts[0] == stack and parts[2] in COMPONENT_PARTS
+    return parts[1] if mine else ""
+
+
+def key_descriptions(stack: str) -> dict[str, str]:
+    """The description of each KMS key, by its logical name. Keys have no names of their own."""
+    return {"DataKey": f"{stack}: data at rest", "SigningKey": f"{stack}: signs bundles"}

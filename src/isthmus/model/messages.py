@@ -7,6 +7,9 @@ from typing import Literal
 
 import msgspec
 
+DEFAULT_TEAM = "default"
+"""Of a job that names no team."""
+
 
 class AttemptState(StrEnum):
     """States of an attempt; LOST is the rig's fault, FAILED the script's, ABORTED a person's stop."""
@@ -21,7 +24,12 @@ class AttemptState(StrEnum):
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """One SQS message: an attempt to be taken. ``token`` (Step Functions, at most 2,048 characters)
-    only says that the work was taken; the training's own token follows in the lease."""
+    only says that the work was taken; the training's own token follows in the lease.
+
+    ``submitted_at`` and ``started_at`` (UTC, ``…T12:00:00.000Z``) are when the manifest was committed,
+    to the second (S3's event), and when its execution began, which orders what was committed in the same
+    second. Every attempt of a job carries the same. Empty in a message of a stack that knew no teams.
+    """
 
     schema: Literal["isthmus/work/1"] = "isthmus/work/1"
     job_key: str
@@ -32,6 +40,11 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """Bucket key of the registered dataset manifest (JSON)."""
     token: str
     execution: str
+    team: str = DEFAULT_TEAM
+    submitted_at: str = ""
+    started_at: str = ""
+    redrives: int = 0
+    """How often the execution was redriven before: a redrive waits for the same attempt, by another token."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -30,3 +32,21 @@ def format_seconds(seconds: float) -> str:
 def format_usd(usd: float) -> str:
     """Return an amount in US dollars with the digits that small amounts need: ``$0.000042``."""
     return f"${usd:.2f}" if usd >= 1 else f"${usd:.6f}".rstrip("0").rstrip(".")
+
+
+def utc_milliseconds(text: str) -> str:
+    """Return an ISO 8601 time in UTC, to the millisecond: ``2026-11-22T18:35:27.000Z``.
+
+    All of one length, such times sort as text. What is no time gives the empty text.
+    """
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    utc = moment.astimezone(datetime.UTC).replace(tzinfo=None)
+    return f"{utc.isoformat(timespec='milliseconds')}Z"
+
+
+def utc_of(seconds: float) -> str:
+    """Return seconds since the epoch as ``utc_milliseconds`` does."""
+    return utc_milliseconds(datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat())

@@ -12,6 +12,8 @@ import importlib.resources
 import msgspec
 
 KMS_KEYS = 2
+ALARM_METRICS = 9
+"""Of the template: a test counts them there."""
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -41,7 +43,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """In US dollars; ``idle_per_month_usd`` is what the stack costs when nothing happens."""
+    """In US dollars; ``idle_per_month_usd``: keys and alarms, when nothing happens."""
 
     step_functions_usd: float
     lambda_usd: float
@@ -78,6 +80,6 @@ def cost_of(usage: Usage, *, request_gb_seconds: float = 0.05) -> Cost:
         rig_usd=rig,
         total_usd=steps + functions + rig,
         per_thousand_requests_usd=1000 * request,
-        idle_per_month_usd=KMS_KEYS * price["kms_key_month"],
+        idle_per_month_usd=KMS_KEYS * price["kms_key_month"] + ALARM_METRICS * price["alarm_metric_month"],
         prices=f"list prices of {listed.region}, {listed.as_of}",
     )

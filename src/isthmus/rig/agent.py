@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 
-from isthmus.errors import Conflict, InvalidDocument, Unavailable
+from isthmus.errors import Conflict, Unavailable
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.rig import lease, warden
 from isthmus.rig.attempt import Attempt, RigSettings, Runner, Services, new_run_id, persistently
+from isthmus.rig.identity import agent_id, sole_agent
+from isthmus.rig.intake import Intake
 from isthmus.rig.journal import Entry, Journal
 from isthmus.rig.lease import Report, Taken
+from isthmus.rig.waiting import WaitingList
 
 
 class Agent:
@@ -25,6 +29,9 @@ class Agent:
         self._runner = runner
         self._report = report
         self._journal = Journal(settings.folder / "journal.json")
+        self._id = agent_id(settings.folder)
+        self._waiting = WaitingList(settings.rig, self._id, services.records, services.clock)
+        self._intake = Intake(services.queue, self._waiting, report)
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._attempt: Attempt | None = None
@@ -32,51 +39,77 @@ class Agent:
     def drain(self) -> None:
         """Finish the attempt at hand, take no other, and leave."""
         self._draining.set()
+        self._intake.close()
 
     def stop(self) -> None:
         """Leave now: the attempt at hand is stopped and counts as lost, so it runs again."""
-        self._draining.set()
         self._stopping.set()
+        self.drain()
         if self._attempt is not None:
             self._attempt.stop()
 
     def run(self) -> None:
-        """Work until drained."""
-        self._report("agent started", rig=self._settings.rig)
-        self._persistently_recover()
-        while not self._draining.is_set():
-            self.step()
-        self._report("agent left", rig=self._settings.rig)
+        """Work until drained. Raises EnvironmentProblem when another agent works in the same folder."""
+        with sole_agent(self._settings.folder):
+            self._report("agent started", rig=self._settings.rig)
+            self._persistently(self.recover)
+            self._persistently(lambda: self._intake.drain(wait_seconds=self._settings.settle_seconds))
+            self._intake.start(self._settings.receive_seconds)
+            while not self._draining.is_set():
+                # Cleared before the look at the list: what arrives after it wakes us at once. The rest of
+                # the wait is for a claim of another agent that ran out.
+                self._intake.arrived.clear()
+                if self.step() is None and not self._draining.is_set():
+                    self._intake.arrived.wait(self._settings.receive_seconds)
+            self._report("agent left", rig=self._settings.rig)
 
     def step(self) -> Outcome | None:
-        """Take one message if there is one, and see its attempt through to the end."""
+        """Take the attempt whose turn it is, if one waits, and see it through to the end."""
         try:
-            received = self._services.queue.receive(wait_seconds=self._settings.receive_seconds)
-            run_id = self._accept(*received) if received else None
-        except (Unavailable, InvalidDocument) as error:
-            # Whatever was half done is done again when the message comes back; one that nobody can
-            # read ends in the queue's dead-letter queue.
+            self._intake.drain()
+            taken = self._take()
+        except Unavailable as error:
+            # Whatever was half done is done again: the claim is ours until it runs out.
+            self._intake.arrived.set()
             self._report("no work", error=str(error))
             self._services.clock.sleep(self._settings.poll_seconds)
             return None
-        if received is None or run_id is None:
-            return None
-        return self._see_through(received[0], run_id)
+        return self._see_through(*taken) if taken else None
 
-    def _accept(self, work: Work, receipt: str) -> str | None:
+    def _take(self) -> tuple[Work, str] | None:
+        """Take the attempt whose turn it is, with its run id; who is not waited for any more is dropped."""
+        while work := self._waiting.claim():
+            run_id = self._accept(work)
+            if run_id is not None:
+                return work, run_id
+        return None
+
+    def _accept(self, work: Work) -> str | None:
         """Take the lease, say so, and remember it; the order makes a crash at any point harmless.
 
-        Before the journal is written the message comes back; after it, ``recover`` ends the attempt.
+        Before the journal is written the attempt waits on, claimed; after it, ``recover`` ends it.
         """
-        taken = lease.take(work, self._settings.rig, self._services.records)
+        taken = lease.take(work, self._settings.rig, self._services.records, self._id)
         run_id = None
         if taken != "no" and self._still_wanted(work, taken):
             run_id = new_run_id(work)
             self._journal.write(Entry(job_key=work.job_key, fencing=work.fencing, run_id=run_id))
-        self._services.queue.delete(receipt)
         event = "work taken" if run_id else "work dropped: it was finished, superseded or withdrawn"
-        self._report(event, job_key=work.job_key, fencing=work.fencing)
+        self._report(event, job_key=work.job_key, fencing=work.fencing, team=work.team)
+        self._strike(work, taken=run_id is not None)
         return run_id
+
+    def _strike(self, work: Work, *, taken: bool) -> None:
+        """Take it off the list. Raises Unavailable for what was dropped: it would be next again."""
+        try:
+            if taken:
+                self._waiting.note_turn(work.team)
+            self._waiting.remove(work)
+        except Unavailable as error:
+            if not taken:
+                raise
+            # Its lease says whose it is: found again, it is dropped.
+            self._report("left on the waiting list", job_key=work.job_key, error=str(error))
 
     def _still_wanted(self, work: Work, taken: Taken) -> bool:
         """Answer the wait for a rig.
@@ -124,8 +157,8 @@ class Agent:
         self._journal.clear()
         self._report("recovered", job_key=entry.job_key, fencing=entry.fencing, killed=killed)
 
-    def _persistently_recover(self) -> None:
-        persistently(self.recover, self._services.clock, self._stopping.is_set, self._report)
+    def _persistently(self, call: Callable[[], None]) -> None:
+        persistently(call, self._services.clock, self._stopping.is_set, self._report)
 
 
 def obey_signals(agent: Agent) -> None:

@@ -53,12 +53,14 @@ class Services:
 class RigSettings:
     """``folder`` holds the cache, the attempts, the journal and the checkpoints of unfinished jobs.
 
+    ``settle_seconds``: what an agent that starts waits for a further message before it chooses.
     ``token_seconds`` bounds the wait between taking the work and the training's own token.
     """
 
     rig: str
     folder: Path
     receive_seconds: int = 20
+    settle_seconds: int = 1
     poll_seconds: float = 1.0
     token_seconds: float = 300.0
 
@@ -132,6 +134,8 @@ class Attempt:
         try:
             with self._keeper:
                 outcome = self._outcome()
+                if self._keeper.refused is not None:
+                    outcome = _ended(AttemptState.FAILED, self._keeper.refused)
                 if outcome.state is AttemptState.FAILED:
                     # Nobody listens before the training's token is there.
                     self._keeper.wait_for_token(self._settings.token_seconds)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from isthmus.errors import Conflict
+from isthmus.errors import Conflict, PermissionMissing
 from isthmus.model import layout
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.ports import Item, Records, Tasks
@@ -21,19 +21,23 @@ from isthmus.ports import Item, Records, Tasks
 Taken = Literal["fresh", "again", "no"]
 Report = Callable[..., None]
 
+FIRST_LOOK_SECONDS = 0.1
+"""The training's token mostly follows at once; each look that does not find it doubles the wait."""
 BEATS_PER_TOLERANCE = 3
 """Two heartbeats may be lost before the third, still in time, arrives."""
 
 
-def take(work: Work, rig: str, records: Records) -> Taken:
+def take(work: Work, rig: str, records: Records, agent: str = "") -> Taken:
     """Take the lease of an attempt.
 
-    Returns ``again`` when this rig holds it already and has not finished (a redelivered message),
-    ``no`` when the attempt was finished or superseded.
+    Returns ``again`` when this agent holds it already and has not finished (it died, or the list did not
+    answer), ``no`` when the attempt was finished or superseded. A lease of another agent of this rig is
+    ``fresh`` to this one: whoever can still answer the wait for a rig goes on, and nobody else.
     """
     values = {
         "fencing": work.fencing,
         "rig": rig,
+        "agent": agent,
         "state": AttemptState.LEASED.value,
         "token": "",
         "outcome": None,
@@ -42,7 +46,9 @@ def take(work: Work, rig: str, records: Records) -> Taken:
         records.update(layout.job_pk(work.job_key), layout.LEASE, values, below={"fencing": work.fencing})
     except Conflict:
         item = read(work.job_key, records)
-        return "again" if _held(item, work.fencing, rig) and not item.get("outcome") else "no"
+        if not _held(item, work.fencing, rig) or item.get("outcome"):
+            return "no"
+        return "again" if item.get("agent", agent) == agent else "fresh"
     return "fresh"
 
 
@@ -78,7 +84,8 @@ def commit(job_key: str, fencing: int, rig: str, outcome: Outcome, records: Reco
 class Keeper:
     """Waits for the training's token, then keeps it alive, in a thread of its own.
 
-    ``lost`` is set when the attempt is not ours any more; ``cause`` then says why. Being offline never
+    ``lost`` is set when the attempt is not ours any more; ``cause`` then says why. ``refused``: this rig
+    may not keep it, for want of a permission. Being offline never
     loses it: only an answer does. Until ``tolerate`` is called it beats at every poll.
     """
 
@@ -105,6 +112,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name=f"lease-{work.job_key[:8]}", daemon=True)
         self.token = threading.Event()
         self.lost = threading.Event()
+        self.refused: PermissionMissing | None = None
         self.cause = ""
 
     def __enter__(self) -> Keeper:
@@ -124,6 +132,7 @@ class Keeper:
         return self.token.wait(seconds) and not self.lost.is_set()
 
     def _run(self) -> None:
+        look_seconds = min(FIRST_LOOK_SECONDS, self._poll_seconds)
         while not self.lost.is_set():
             try:
                 self._step()
@@ -131,8 +140,9 @@ class Keeper:
                 # Whatever it is (no route, a throttled table, a bug below): a training is not given up
                 # for it. If it lasts longer than the tolerance, Step Functions decides.
                 self._report("heartbeat failed", job_key=self._work.job_key, error=str(error))
-            if self._closed.wait(self._beat_seconds if self.token.is_set() else self._poll_seconds):
+            if self._closed.wait(self._beat_seconds if self.token.is_set() else look_seconds):
                 return
+            look_seconds = min(2 * look_seconds, self._poll_seconds)
 
     def _step(self) -> None:
         """One look at the lease and, once there is a token, one heartbeat."""
@@ -144,6 +154,10 @@ class Keeper:
                 self._tasks.heartbeat(token)
             except Conflict as error:
                 self._lose(f"Step Functions no longer waits for this attempt: {error}")
+            except PermissionMissing as error:
+                # Silence would end the attempt too, much later and without the reason.
+                self.refused = error
+                self._on_lost()
             self.token.set()
 
     def _lose(self, cause: str) -> None:

@@ -58,11 +58,15 @@ class EdgeDeployment(msgspec.Struct, frozen=True):
 
 
 class EdgeProgress(msgspec.Struct, frozen=True):
-    """Core devices that run the release, and those that have not answered yet."""
+    """Core devices that run the release, and those that have not answered yet.
+
+    ``again``: the release was taken back before a redrive, and has to be deployed once more.
+    """
 
     done: bool
     succeeded: list[str]
     pending: list[str]
+    again: bool = False
 
 
 def deploy_edge(
@@ -77,8 +81,11 @@ def deploy_edge(
     records: Records,
     signer: Signer,
     clock: float,
+    redrives: int = 0,
 ) -> EdgeDeployment:
     """Create both components of the release and deploy them to the stack's thing group.
+
+    ``redrives``: how often the pipeline was redriven; a deployment that was taken back before is made anew.
 
     Raises:
         EdgeDeploymentFailed: Greengrass could not make a component; nothing is deployed.
@@ -111,7 +118,7 @@ def deploy_edge(
     # A deployment replaces all that its target has: two that merge at once would lose one.
     acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
     try:
-        token = f"{rollout[:48]}-{release}-{lambda_version}"
+        token = f"{rollout[:48]}-{release}-{lambda_version}" + (f"-{redrives}" if redrives else "")
         deployment = _deploy(model, components, rollout, token, settings.edge_target, fleet, records)
     finally:
         give_back(EDGE, rollout, records=records)
@@ -128,8 +135,11 @@ def check_edge(
     fleet: RevertibleFleet,
     records: Records,
     clock: float,
+    redrives: int = 0,
 ) -> EdgeProgress:
     """Return how far a deployment is; take the release back if a core device failed.
+
+    ``redrives``: how often the pipeline was redriven.
 
     Raises:
         EdgeDeploymentFailed: a core device failed; the message holds each one's own cause.
@@ -137,6 +147,8 @@ def check_edge(
     """
     item = _recorded(model, records)
     if _is_reverted(item, deployment):
+        if redrives > item.get("reverted_in", 0):
+            return EdgeProgress(False, [], [], again=True)
         raise EdgeDeploymentFailed(item["cause"])
     status = fleet.status(settings.edge_target, _followed(deployment, item, settings.edge_target, fleet))
     failed = [entry for entry in status if entry.state in FAILED]
@@ -145,7 +157,7 @@ def check_edge(
         cause = f"release {release} of {model}: {said}"[:MAX_CAUSE_CHARACTERS]
         acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
         try:
-            _revert(model, deployment, cause, settings.edge_target, fleet, records)
+            _revert(model, deployment, cause, redrives, settings.edge_target, fleet, records)
         finally:
             give_back(EDGE, rollout, records=records)
         raise EdgeDeploymentFailed(cause)
@@ -166,7 +178,7 @@ def _deploy(
     """Deploy, and record what the target had of the model before: called again, it does nothing more."""
     item, current = _recorded(model, records), {entry.name: entry.version for entry in components}
     same = item.get("current") == current
-    if same and item.get("rollout") == rollout and item.get("deployment"):
+    if same and item.get("rollout") == rollout and item.get("deployment") and not item.get("reverted"):
         return str(item["deployment"])
     # Of versions that were deployed once already, what is on record came before; the target may have
     # the very same by now.
@@ -181,7 +193,13 @@ def _deploy(
 
 
 def _revert(
-    model: str, deployment: str, cause: str, target: str, fleet: RevertibleFleet, records: Records
+    model: str,
+    deployment: str,
+    cause: str,
+    redrives: int,
+    target: str,
+    fleet: RevertibleFleet,
+    records: Records,
 ) -> None:
     """Deploy again what the target had of the model before, unless a newer deployment replaced it.
 
@@ -193,7 +211,9 @@ def _revert(
         return
     previous = tuple(EdgeComponent(name, version) for name, version in item["previous"].items())
     reverted = fleet.deploy(target, previous, f"revert-{deployment}", without=frozenset(item["current"]))
-    records.update(layout.model_pk(model), EDGE, {"reverted": reverted, "cause": cause})
+    records.update(
+        layout.model_pk(model), EDGE, {"reverted": reverted, "cause": cause, "reverted_in": redrives}
+    )
 
 
 def _followed(deployment: str, item: Item, target: str, fleet: RevertibleFleet) -> str:

@@ -7,13 +7,16 @@ from pathlib import Path
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import DigestMismatch, InvalidInput, InvalidModel
+from isthmus.errors import DigestMismatch, InvalidInput, InvalidModel, RolloutBusy
 from isthmus.model import layout
 from isthmus.model.bundle import MODEL_FILE, BundleManifest
 from isthmus.model.job import Evaluation, Import, Job
 from isthmus.ports import BlobStore, Item, Records
 from isthmus.workflows.loading import load_job, load_manifest
 from isthmus.workflows.scoring import OpenEngine, load_held_out, score_file
+
+MAX_ROUNDS = 10
+"""How often a candidate is scored while others go into service; so many more after each redrive."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -25,6 +28,18 @@ class Verdict(msgspec.Struct, frozen=True):
     champion: float | None
     champion_release: int = 0
     """The release that the candidate was compared with; 0: none was in service."""
+
+
+def check_rounds(round_: int, redrives: int) -> None:
+    """Refuse to score a candidate for ever. ``round_`` counts from 0.
+
+    Raises:
+        RolloutBusy: each time another model went into service meanwhile.
+    """
+    if round_ >= MAX_ROUNDS * (1 + redrives):
+        raise RolloutBusy(
+            f"{round_} times in a row another model went into service while this one was scored"
+        )
 
 
 def evaluate_model(

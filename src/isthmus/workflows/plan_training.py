@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import Conflict, InvalidJob
+from isthmus.errors import AttemptLost, Conflict, InvalidJob
 from isthmus.model import layout
 from isthmus.model.job import Training
-from isthmus.model.messages import AttemptState
+from isthmus.model.messages import DEFAULT_TEAM, AttemptState
 from isthmus.model.plan import Plan
+from isthmus.model.units import utc_milliseconds
 from isthmus.planning.placement import place
 from isthmus.ports import BlobStore, Devices, Records
+from isthmus.workflows.explain_failure import explain
 from isthmus.workflows.loading import load_job, load_manifest, load_policy
 
 TRANSFER_SECONDS = 900
 """Allowance for fetching data, building the environment and uploading results, on top of a deadline."""
+MAX_LOST = 3
+"""Attempts that may be lost before the rig's owner has to look; so many more after each redrive."""
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """What the state machine needs of a plan; ``plan`` is the bucket key of the whole."""
+    """What the state machine needs of a plan; ``plan`` is the bucket key of the whole.
+
+    ``replaces_lost``: the attempt before it fell silent.
+    """
 
     plan: str
     rig: str
@@ -28,10 +37,17 @@ class Planned(msgspec.Struct, frozen=True):
     heartbeat_seconds: int
     queue_deadline_seconds: int
     deadline_seconds: int
+    team: str
+    submitted_at: str
+    replaces_lost: bool = False
 
 
-def plan_training(job_key: str, *, blobs: BlobStore, records: Records, devices: Devices) -> Planned:
+def plan_training(
+    job_key: str, *, submitted_at: str = "", blobs: BlobStore, records: Records, devices: Devices
+) -> Planned:
     """Plan the next attempt of a job under a new fencing number, and write the plan.
+
+    ``submitted_at`` is when the job was submitted (ISO 8601): every attempt keeps its place by it.
 
     Raises:
         NoPlacement: no device may and can; the message holds every device's reason.
@@ -42,7 +58,7 @@ def plan_training(job_key: str, *, blobs: BlobStore, records: Records, devices: 
         raise InvalidJob(f"{job.model} is imported; there is nothing to train")
     device, refusals = place(job, training, devices.list(), load_policy(records, manifest.dataset))
     fencing = records.next_number(layout.job_pk(job_key), "FENCING")
-    _mark_lost(job_key, fencing, records)
+    replaces_lost = _mark_lost(job_key, fencing, records)
     plan = Plan(
         job_key=job_key,
         fencing=fencing,
@@ -61,14 +77,35 @@ def plan_training(job_key: str, *, blobs: BlobStore, records: Records, devices: 
         heartbeat_seconds=training.offline_tolerance_seconds,
         queue_deadline_seconds=training.queue_deadline_seconds,
         deadline_seconds=training.deadline_seconds + TRANSFER_SECONDS,
+        team=_team(job_key, records),
+        submitted_at=utc_milliseconds(submitted_at),
+        replaces_lost=replaces_lost,
     )
 
 
-def _mark_lost(job_key: str, fencing: int, records: Records) -> None:
+def check_lost(lost: int, redrives: int, failure: Mapping[str, str]) -> None:
+    """Refuse another attempt when too many were lost. ``failure``: the last one's Error and Cause.
+
+    It is refused here, where a redrive begins again, under a new fencing number.
+
+    Raises:
+        AttemptLost: too many were.
+    """
+    if lost >= MAX_LOST * (1 + redrives):
+        error, cause = explain({**failure, "At": "TrainOnRig"})
+        raise AttemptLost(f"{lost} attempts were lost by their rigs; the last one: {error}: {cause}")
+
+
+def _team(job_key: str, records: Records) -> str:
+    """A job that was registered before there were teams has none on record."""
+    return str((records.get(layout.job_pk(job_key), layout.STATE) or {}).get("team", DEFAULT_TEAM))
+
+
+def _mark_lost(job_key: str, fencing: int, records: Records) -> bool:
     """An attempt that is planned again while its lease has no outcome was lost by its rig."""
     lease = records.get(layout.job_pk(job_key), layout.LEASE)
     if lease is None or lease.get("outcome") or lease["fencing"] >= fencing:
-        return
+        return False
     try:
         records.update(
             layout.job_pk(job_key),
@@ -78,4 +115,5 @@ def _mark_lost(job_key: str, fencing: int, records: Records) -> None:
         )
     except Conflict:
         # The rig came back and committed between the read and the write: its outcome stands.
-        return
+        return False
+    return True

@@ -17,6 +17,7 @@ from isthmus.model import layout
 from isthmus.model.blob import BlobRef
 from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import Import, Job, Training
+from isthmus.model.messages import DEFAULT_TEAM
 from isthmus.model.units import format_bytes
 from isthmus.ports import BlobStore, Records
 from isthmus.workflows.start_pipeline import manifest_job_key, version_digest
@@ -51,11 +52,19 @@ def register_dataset(
     _check_job(job, manifest, blobs)
     _check_name(stack, job.model)
     blobs.put(layout.registered_manifest(job_key), documents.encode(manifest))
-    blobs.put(layout.registered_job(job_key), documents.encode(job))
+    # A rig reads this document and refuses fields that its version does not know; who waits is no
+    # business of a training, so the team stands in the job's record instead.
+    without_team = msgspec.structs.replace(job, team=msgspec.UNSET)
+    blobs.put(layout.registered_job(job_key), documents.encode(without_team))
     size = sum(file.size_bytes for file in manifest.files)
     _record(manifest, job, job_key, manifest_key, size, records, now)
     kind = "import" if isinstance(job.source, Import) else "training"
     return Registered(job.model, manifest.dataset, kind, len(manifest.files), size)
+
+
+def team_of(job: Job) -> str:
+    """Return who waits for a job."""
+    return DEFAULT_TEAM if job.team is msgspec.UNSET else job.team
 
 
 def file_key(manifest: Manifest, file: DatasetFile) -> str:
@@ -171,7 +180,7 @@ def _record(
     records.create({"pk": layout.dataset_pk(manifest.dataset), "sk": sk, **version})
     pk, state = (
         layout.job_pk(job_key),
-        {"state": "REGISTERED", "model": job.model, "dataset": manifest.dataset},
+        {"state": "REGISTERED", "model": job.model, "dataset": manifest.dataset, "team": team_of(job)},
     )
     try:
         records.update(pk, layout.STATE, {**state, "started_at": now}, expect={"started_at": None})

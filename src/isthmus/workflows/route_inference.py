@@ -14,6 +14,8 @@ from isthmus.model.blob import Name
 from isthmus.ports import Functions, Records
 
 LIVE = "live"
+KEPT = ("httpMethod", "path", "headers", "body", "isBase64Encoded")
+"""Of the event, what a model's function is given."""
 _MODEL = re.compile(r"^/v2/models/(?P<model>[^/]+)(/|$)")
 
 
@@ -27,6 +29,12 @@ def route_inference(
         return respond(error.status, {"error": str(error)})
 
 
+def model_of(event: Mapping[str, Any]) -> str:
+    """Return the model that a request names; an empty text for the API's own paths."""
+    match = _MODEL.match(str(event.get("path", "")).rstrip("/"))
+    return match["model"] if match else ""
+
+
 def respond(status: int, body: object) -> dict[str, Any]:
     """Return a JSON response in API Gateway's proxy form."""
     headers = {"Content-Type": "application/json"}
@@ -35,9 +43,8 @@ def respond(status: int, body: object) -> dict[str, Any]:
 
 def _route(event: Mapping[str, Any], stack: str, functions: Functions, records: Records) -> dict[str, Any]:
     path, method = str(event.get("path", "")).rstrip("/"), str(event.get("httpMethod", ""))
-    match = _MODEL.match(path)
-    if match:
-        return _forward(match["model"], event, stack, functions)
+    if model := model_of(event):
+        return _forward(model, event, stack, functions)
     if path in ("/v2", "/v2/health/live", "/v2/health/ready") and method != "GET":
         return respond(405, {"error": f"{path} answers GET, not {method}"})
     if path == "/v2":
@@ -56,7 +63,8 @@ def _forward(model: str, event: Mapping[str, Any], stack: str, functions: Functi
         msgspec.convert(model, Name)
     except msgspec.ValidationError:
         raise UnknownModel(f"there is no model {model!r} in service") from None
-    passed = {name: event.get(name) for name in ("httpMethod", "path", "headers", "body", "isBase64Encoded")}
+    request = {"requestId": (event.get("requestContext") or {}).get("requestId", "")}
+    passed = {**{name: event.get(name) for name in KEPT}, "requestContext": request}
     try:
         answer = functions.invoke(layout.function_name(stack, model), LIVE, passed)
     except UnknownModel:

@@ -76,9 +76,13 @@ def revert_traffic(function: str, version: str, previous: str, *, functions: Fun
 def commit_champion(
     model: str, bundle: str, release: int, job_key: str, version: str, *, records: Records, now: str
 ) -> None:
-    """Record what is in service; the alias, moved before, is what decides it."""
+    """Record what is in service, and which version was before; the alias, moved before, is what decides it."""
+    before = records.get(layout.CHAMPIONS, model) or {}
+    # Committed again after an answer got lost, it must not become its own predecessor.
+    again = before.get("version") == version
+    previous = before.get("previous_version" if again else "version") or ""
     champion = {"model": model, "bundle": bundle, "release": release, "job_key": job_key, "version": version}
-    records.put({"pk": layout.CHAMPIONS, "sk": model, **champion, "since": now})
+    records.put({"pk": layout.CHAMPIONS, "sk": model, **champion, "previous_version": previous, "since": now})
 
 
 def probe_event(model: str) -> dict[str, object]:

@@ -32,9 +32,10 @@ def stage_model(
     model: str, bundle: str, settings: DeployCloudSettings, *, functions: Functions, signer: Signer
 ) -> Staged:
     """Publish the bundle's layer and a version of the model's function that serves it."""
-    pattern = _with_key(functions.pattern(settings.serving_function), signer)
+    pattern = replace(_with_key(functions.pattern(settings.serving_function), signer), stack=settings.stack)
     zip_key = layout.bundle_folder(model, bundle) + "layer.zip"
-    layer = functions.publish_layer(layout.layer_name(settings.stack, model), zip_key, f"bundle {bundle}")
+    layer_name, mark = layout.layer_name(settings.stack, model), f"{layout.BUNDLE_MARKER}{bundle}"
+    layer = functions.publish_layer(layer_name, zip_key, mark)
     function = layout.function_name(settings.stack, model)
     layers = (*pattern.layers, layer)
     version = functions.stage(function, pattern, layers, marker(pattern, layers))

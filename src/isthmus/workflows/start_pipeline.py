@@ -18,8 +18,13 @@ class Started(msgspec.Struct, frozen=True):
     new: bool
 
 
-def start_pipeline(manifest_key: str, *, blobs: BlobStore, executions: Executions, machine: str) -> Started:
+def start_pipeline(
+    manifest_key: str, *, submitted_at: str = "", blobs: BlobStore, executions: Executions, machine: str
+) -> Started:
     """Start the execution that the manifest at ``manifest_key`` asks for.
+
+    ``submitted_at`` is when it was committed (ISO 8601). It goes into the execution's input, where each
+    attempt, redrive and retry of the job finds the same; only who starts first can set it.
 
     A manifest that cannot be read still gets an execution, named by its bytes (too large: by its
     key): it fails there, in its first step, where people look for failures.
@@ -28,7 +33,8 @@ def start_pipeline(manifest_key: str, *, blobs: BlobStore, executions: Execution
         key = key_of(blobs.get(manifest_key, max_bytes=documents.MAX_DOCUMENT_BYTES))
     except LimitExceeded:
         key = documents.sha256(manifest_key.encode())[:40]
-    new = executions.start(machine, key, {"manifest_key": manifest_key, "job_key": key})
+    payload = {"manifest_key": manifest_key, "job_key": key, "submitted_at": submitted_at}
+    new = executions.start(machine, key, payload)
     return Started(key, new)
 
 

@@ -14,13 +14,18 @@ from isthmus.ports import Records, Tasks
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """Whether the state machine still waited for this attempt."""
+    """Whether the state machine still waited for this attempt, and how the attempt ended."""
 
     delivered: bool
+    state: AttemptState
+    seconds: float
 
 
-def train_on_rig(job_key: str, fencing: int, token: str, *, records: Records) -> None:
+def train_on_rig(job_key: str, fencing: int, token: str, *, records: Records, tasks: Tasks) -> None:
     """Write ``token`` into the lease, where the rig reads it.
+
+    A rig that succeeded while nobody waited (the execution had ended, and was redriven) is not asked
+    again: its outcome answers the token.
 
     Raises:
         AttemptLost: the lease is not of this attempt any more.
@@ -33,7 +38,18 @@ def train_on_rig(job_key: str, fencing: int, token: str, *, records: Records) ->
             expect={"fencing": fencing, "outcome": None},
         )
     except Conflict as error:
-        raise AttemptLost(f"attempt {fencing} of job {job_key} no longer holds the lease") from error
+        outcome = _outcome(job_key, fencing, records)
+        if outcome is None or outcome.state is not AttemptState.SUCCEEDED:
+            raise AttemptLost(f"attempt {fencing} of job {job_key} no longer holds the lease") from error
+        _answer(token, fencing, outcome, tasks)
+
+
+def _outcome(job_key: str, fencing: int, records: Records) -> Outcome | None:
+    """Return what the attempt committed, if it is the lease's."""
+    lease = records.get(layout.job_pk(job_key), layout.LEASE)
+    if lease is None or lease["fencing"] != fencing or not lease.get("outcome"):
+        return None
+    return documents.convert(Outcome, lease["outcome"], "the outcome")
 
 
 def finish_attempt(job_key: str, fencing: int, *, records: Records, tasks: Tasks) -> Finished:
@@ -45,16 +61,16 @@ def finish_attempt(job_key: str, fencing: int, *, records: Records, tasks: Tasks
     lease = records.get(layout.job_pk(job_key), layout.LEASE)
     if lease is None or lease["fencing"] != fencing or not lease.get("outcome"):
         raise Conflict(f"attempt {fencing} of job {job_key} has no committed outcome")
+    outcome = documents.convert(Outcome, lease["outcome"], "the outcome")
     if not lease.get("token"):
         # Committed before the training's token was handed out; train_on_rig then finds the outcome.
-        return Finished(delivered=False)
-    outcome = documents.convert(Outcome, lease["outcome"], "the outcome")
+        return Finished(False, outcome.state, outcome.seconds)
     try:
         _answer(lease["token"], fencing, outcome, tasks)
     except Conflict:
         # Answered before, or nobody waits any more: the outcome is on record either way.
-        return Finished(delivered=False)
-    return Finished(delivered=True)
+        return Finished(False, outcome.state, outcome.seconds)
+    return Finished(True, outcome.state, outcome.seconds)
 
 
 def _answer(token: str, fencing: int, outcome: Outcome, tasks: Tasks) -> None:

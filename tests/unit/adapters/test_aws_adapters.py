@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, WaiterError
 from botocore.stub import ANY, Stubber
 
 from isthmus.adapters.aws.blobs import S3BlobStore
@@ -21,7 +21,7 @@ from isthmus.adapters.aws.functions import LambdaFunctions
 from isthmus.adapters.aws.records import DynamoRecords
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.aws.usage import usage_of
-from isthmus.errors import Conflict, DigestMismatch, Unavailable, UnknownModel
+from isthmus.errors import Conflict, DigestMismatch, MissingFile, PermissionMissing, Unavailable, UnknownModel
 from isthmus.ports import EdgeComponent, EdgeStatus
 
 TARGET = "arn:aws:iot:eu-west-1:123456789012:thinggroup/shop-cores"
@@ -62,7 +62,6 @@ def refusal(code: str, status: int = 400) -> ClientError:
         (refusal("AnythingNew", 503), True),
         (EndpointConnectionError(endpoint_url="https://x"), True),
         (NoCredentialsError(), True),
-        (refusal("AccessDeniedException", 403), False),
         (refusal("ValidationException"), False),
     ],
     ids=lambda value: getattr(value, "response", {}).get("Error", {}).get("Code", str(value)),
@@ -71,6 +70,56 @@ def test_what_may_pass_is_unavailable_and_the_rest_stays_as_it_is(error: Excepti
     expected = Unavailable if passes else ClientError
     with pytest.raises(expected), passing_trouble("DynamoDB"):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "said"),
+    [
+        (
+            "AccessDeniedException",
+            "User: arn:aws:sts::1:assumed-role/stack-PlanRole-X/plan is not authorized to perform: "
+            "dynamodb:Query on resource: arn:aws:dynamodb:e:1:table/t because no identity-based policy "
+            "allows the dynamodb:Query action",
+            "the role stack-PlanRole-X may not dynamodb:Query on arn:aws:dynamodb:e:1:table/t: add "
+            "dynamodb:Query to its policy in template.yaml and run `sam deploy`",
+        ),
+        (
+            "AccessDenied",
+            "User: arn:aws:iam::1:user/rigs/lab-1 is not authorized to perform: sqs:receivemessage on "
+            'resource: "arn:aws:sqs:e:1:q" with an explicit deny in a resource-based policy',
+            "the user lab-1 may not sqs:receivemessage on arn:aws:sqs:e:1:q: a policy denies it; take "
+            "that statement back",
+        ),
+        ("403", "Forbidden", "Call was refused (Forbidden): allow it in the caller's policy"),
+    ],
+)
+def test_a_refusal_of_iam_says_who_lacks_which_right_and_what_to_do(
+    code: str, message: str, said: str
+) -> None:
+    error = ClientError({"Error": {"Code": code, "Message": message}}, "Call")
+    with pytest.raises(PermissionMissing) as caught, passing_trouble("DynamoDB"):
+        raise error
+    assert str(caught.value) == said
+
+
+def test_a_waiter_that_is_refused_is_no_passing_trouble() -> None:
+    reason = (
+        "An error occurred (AccessDeniedException): User: arn:aws:sts::1:assumed-role/r/s is not authorized "
+        "to perform: lambda:GetFunction on resource: arn:f because no identity-based policy allows it"
+    )
+    said = "the role r may not lambda:GetFunction on arn:f"
+    with pytest.raises(PermissionMissing, match=said), passing_trouble("Lambda"):
+        raise WaiterError("FunctionActiveV2", reason, {})
+
+
+def test_an_object_that_only_a_listing_would_show_to_be_missing_is_missing() -> None:
+    refused = (
+        "User: arn:aws:sts::1:assumed-role/r/s is not authorized to perform: s3:ListBucket on resource: b"
+    )
+    with answers("s3") as stub:
+        stub.add_client_error("get_object", "AccessDenied", refused, http_status_code=403)
+        with pytest.raises(MissingFile, match="jobs/1 is not in the bucket"):
+            S3BlobStore("b").get("jobs/1", max_bytes=9)
 
 
 def test_s3_refuses_a_file_that_changed_since_it_was_hashed(tmp_path: Path) -> None:

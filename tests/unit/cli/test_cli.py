@@ -90,7 +90,7 @@ def manifest_arguments(project: Path) -> list[str]:
 def test_bare_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     said = capsys.readouterr().out
-    for command in ("dataset", "job", "model", "predict", "rig", "policy", "local"):
+    for command in ("dataset", "job", "pipeline", "model", "predict", "rig", "policy", "local"):
         assert command in said
 
 
@@ -187,6 +187,28 @@ def test_the_edge_that_does_not_answer_is_said(tmp_path: Path) -> None:
 def test_a_request_that_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "digits", "/nowhere/request.json", "--edge", NOWHERE]) == 2
     assert "/nowhere/request.json cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["destroy", "--keep", "tables"], "--keep takes data, models, records, logs"),
+        (["collect", "--keep", "0"], "--keep must be at least 1"),
+    ],
+)
+def test_a_wrong_keep_is_bad_input_before_any_call(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_doctor_without_aws_says_what_lacks_and_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 1
+    found = {entry["check"]: entry["level"] for entry in json.loads(capsys.readouterr().out)}
+    assert found["credentials"] == "missing"
+    assert found["permissions"] == "unknown"
 
 
 def test_an_unknown_command_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:

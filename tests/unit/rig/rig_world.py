@@ -20,7 +20,7 @@ from isthmus.model import layout
 from isthmus.model.blob import BlobRef
 from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import Framework, Job, Training
-from isthmus.model.messages import Work
+from isthmus.model.messages import DEFAULT_TEAM, Work
 from isthmus.ports import Item
 from isthmus.rig.attempt import RigSettings, Services
 from isthmus.rig.environments import source_folder
@@ -77,7 +77,7 @@ class StepFunctions(MemoryTasks):
 
     def hand_out(self, fencing: int) -> str:
         token = self.open(f"train-{fencing}")
-        train_on_rig(KEY, fencing, token, records=self._records)
+        train_on_rig(KEY, fencing, token, records=self._records, tasks=self)
         self.handed_out.append(token)
         return token
 
@@ -128,7 +128,12 @@ class World:
         self.tasks = StepFunctions(self.records)
         self.reporter: FinishAttempt = FinishAttempt(self.records, self.tasks)
         self.settings = RigSettings(
-            rig="rig-1", folder=self.folder / "rig", receive_seconds=0, poll_seconds=0.02, token_seconds=5
+            rig="rig-1",
+            folder=self.folder / "rig",
+            receive_seconds=1,
+            settle_seconds=0,
+            poll_seconds=0.02,
+            token_seconds=5,
         )
 
     @property
@@ -161,7 +166,7 @@ class World:
         manifest = Manifest(dataset="digits", files=tuple(entries), job=reference)
         self.blobs.put(layout.registered_manifest(KEY), documents.encode(manifest))
 
-    def send(self, fencing: int = 1) -> Work:
+    def send(self, fencing: int = 1, team: str = DEFAULT_TEAM) -> Work:
         """Send the work of one attempt, as the state ``wait_for_rig`` does."""
         work = Work(
             job_key=KEY,
@@ -170,6 +175,7 @@ class World:
             manifest=layout.registered_manifest(KEY),
             token=self.tasks.open(f"wait-{fencing}"),
             execution="execution",
+            team=team,
         )
         self.queue.send(work)
         return work

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import select
@@ -7,16 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rig_world import KEY, LEAVES_A_MODEL, FinishAttempt, StepFunctions, World
+import pytest
+from rig_world import KEY, LEAVES_A_MODEL, FinishAttempt, FlakyRecords, StepFunctions, World
 
 from isthmus.adapters.local.blobs import DirectoryBlobStore
 from isthmus.adapters.local.queue import MemoryQueue
 from isthmus.adapters.local.records import MemoryRecords
-from isthmus.errors import EnvironmentProblem, Unavailable
+from isthmus.errors import EnvironmentProblem, PermissionMissing, Unavailable
 from isthmus.model import layout
 from isthmus.model.messages import AttemptState, Outcome
 from isthmus.ports import TrainingRun
@@ -139,8 +141,8 @@ def test_a_message_delivered_twice_is_trained_once(world: World) -> None:
 def test_a_superseded_message_is_dropped(world: World) -> None:
     world.put_job({"train.py": ""})
     world.send(1)
-    world.send(2)
     world.queue.receive(wait_seconds=0)
+    world.send(2)
     rig, runner = agent(world)
     rig.step()
     world.queue.redeliver()
@@ -180,6 +182,160 @@ def test_a_redelivery_after_the_wait_was_answered_is_taken_over(world: World) ->
     assert rig.step() is not None
     assert len(runner.requests) == 1
     assert answer(world)[0] == "succeeded"
+
+
+class DiesAt(MemoryRecords):
+    """The process dies (nothing below it runs any more) when it comes to this write."""
+
+    def __init__(self, write: str, sk: str) -> None:
+        super().__init__()
+        self.at: tuple[str, str] | None = (write, sk)
+
+    def _die_at(self, write: str, sk: str) -> None:
+        if self.at and self.at[0] == write and sk.startswith(self.at[1]):
+            self.at = None
+            raise KeyboardInterrupt
+
+    def update(self, pk: str, sk: str, values: Mapping[str, Any], **conditions: Any) -> None:
+        self._die_at("update", sk)
+        super().update(pk, sk, values, **conditions)
+
+    def delete(self, pk: str, sk: str, **conditions: Any) -> None:
+        self._die_at("delete", sk)
+        super().delete(pk, sk, **conditions)
+
+
+class DiesBeforeAnswer(StepFunctions):
+    """The process dies before the wait for a rig is answered, once."""
+
+    died = False
+
+    def succeed(self, token: str, output: Mapping[str, Any]) -> None:
+        if not self.died:
+            self.died = True
+            raise KeyboardInterrupt
+        super().succeed(token, output)
+
+
+def taking_dies_at(world: World, where: str) -> None:
+    writes = {
+        "claim": ("update", layout.WORK),
+        "lease": ("update", "LEASE"),
+        "turn": ("update", layout.TURN),
+        "removal": ("delete", layout.WORK),
+    }
+    if where == "answer":
+        world.tasks = DiesBeforeAnswer(world.records)
+    else:
+        world.records = DiesAt(*writes[where])  # type: ignore[assignment]
+        world.tasks = StepFunctions(world.records)
+    world.reporter = FinishAttempt(world.records, world.tasks)
+
+
+@pytest.mark.parametrize("where", ["claim", "lease", "answer"])
+def test_a_death_before_the_journal_costs_nothing(world: World, where: str) -> None:
+    """The attempt still waits, claimed by this very agent: the next life takes it at once."""
+    taking_dies_at(world, where)
+    world.put_job({"train.py": ""})
+    world.send()
+    with pytest.raises(KeyboardInterrupt):
+        agent(world)[0].step()
+    rig, runner = agent(world)
+    rig.recover()
+    assert rig.step() is not None
+    assert answer(world)[0] == "succeeded"
+    assert rig.step() is None
+    assert len(runner.requests) == 1
+
+
+@pytest.mark.parametrize("where", ["turn", "removal"])
+def test_a_death_after_the_journal_ends_the_attempt_and_drops_what_waits(world: World, where: str) -> None:
+    taking_dies_at(world, where)
+    world.put_job({"train.py": ""})
+    world.send()
+    with pytest.raises(KeyboardInterrupt):
+        agent(world)[0].step()
+    rig, runner = agent(world)
+    rig.recover()
+    assert answer(world)[1][0] == "AttemptLost"
+    assert rig.step() is None
+    assert runner.requests == []
+    assert world.records.query(layout.waiting_pk("rig-1"), prefix=layout.WORK) == []
+
+
+def test_what_was_withdrawn_is_dropped_on_the_way_and_costs_no_turn(world: World) -> None:
+    """Two teams: the attempts of the one whose turn it is were withdrawn, all but the last."""
+    world.put_job({"train.py": ""})
+    for fencing in (1, 2, 3):
+        world.send(fencing, team="a")
+    world.send(4, team="b")
+    for fencing in (1, 2):
+        world.tasks.close(f"wait-{fencing}")
+    rig, runner = agent(world)
+    assert rig.step() is not None
+    assert [request.name[-2:] for request in runner.requests] == ["-3"]
+    assert [fields["team"] for event, fields in world.events if event == "work taken"] == ["a"]
+
+
+class SilentDelete(FlakyRecords):
+    """Deletes nothing while ``silent``."""
+
+    silent = True
+
+    def delete(self, pk: str, sk: str, **conditions: Any) -> None:
+        if self.silent:
+            raise Unavailable("no route")
+        super().delete(pk, sk, **conditions)
+
+
+def test_what_cannot_be_struck_off_the_list_is_run_once(world: World) -> None:
+    world.records = records = SilentDelete()
+    world.tasks = StepFunctions(records)
+    world.reporter = FinishAttempt(records, world.tasks)
+    world.put_job({"train.py": ""})
+    world.send()
+    rig, runner = agent(world)
+    assert rig.step() is not None
+    assert rig.step() is None, "it is found again, and dropped when the table answers"
+    records.silent = False
+    assert rig.step() is None
+    assert len(runner.requests) == 1
+    assert records.query(layout.waiting_pk("rig-1"), prefix=layout.WORK) == []
+
+
+def test_a_second_agent_never_runs_what_the_first_one_runs(world: World, tmp_path: Path) -> None:
+    """The queue delivers a message again, to another agent of this rig, while the first one trains."""
+    other = dataclasses.replace(world.settings, folder=tmp_path / "other")
+
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        world.queue.send(work)
+        second = StageRunner(succeed)
+        assert Agent(other, world.services, second, world.report).step() is None
+        assert second.requests == []
+        return 0
+
+    world.put_job({"train.py": ""})
+    work = world.send()
+    assert agent(world, train)[0].step() is not None
+    assert answer(world)[0] == "succeeded"
+
+
+def test_work_arrives_on_the_list_while_a_training_runs(world: World) -> None:
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        if not listed:
+            world.send(2)
+            world.wait_for(lambda: ("work waits", 2) in [(e, f.get("fencing")) for e, f in world.events])
+            listed.append(True)
+        else:
+            rig.drain()
+        return 0
+
+    listed: list[bool] = []
+    world.put_job({"train.py": ""})
+    world.send(1)
+    rig, runner = agent(world, train)
+    rig.run()
+    assert [request.name[-2:] for request in runner.requests] == ["-1", "-2"]
 
 
 def test_an_abort_stops_the_training_and_nothing_is_reported(world: World) -> None:
@@ -264,6 +420,28 @@ def test_heartbeats_go_on_while_the_data_is_still_fetched(world: World) -> None:
     world.send()
     agent(world)[0].step()
     assert answer(world)[0] == "succeeded"
+
+
+class Forbidden(StepFunctions):
+    """Refuses every heartbeat, as IAM does without the permission."""
+
+    def heartbeat(self, token: str) -> None:
+        raise PermissionMissing("the user rig-1 may not states:SendTaskHeartbeat")
+
+
+def test_a_rig_that_may_not_keep_its_lease_says_so_and_does_not_train_on(world: World) -> None:
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        assert stop.wait(20)
+        return 143
+
+    world.tasks = forbidden = Forbidden(world.records)
+    world.reporter = FinishAttempt(world.records, forbidden)
+    world.put_job({"train.py": ""}, offline_tolerance_seconds=3)
+    world.send()
+    outcome = agent(world, train)[0].step()
+    assert outcome is not None
+    assert outcome.state is AttemptState.FAILED
+    assert "the user rig-1 may not states:SendTaskHeartbeat" in answer(world)[1][1]
 
 
 def test_a_stopped_rig_loses_the_attempt_so_that_it_runs_again(world: World) -> None:

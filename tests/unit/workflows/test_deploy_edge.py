@@ -34,7 +34,9 @@ class Edge:
         self.world, self.fleet, self.functions = world, MemoryFleet(), MemoryFunctions()
         self.functions.install("edge", pattern())
 
-    def deploy(self, model: str = "digits", release: int = 1, bundle: str = BUNDLE) -> EdgeDeployment:
+    def deploy(
+        self, model: str = "digits", release: int = 1, bundle: str = BUNDLE, *, redrives: int = 0
+    ) -> EdgeDeployment:
         return deploy_edge(
             model,
             bundle,
@@ -46,9 +48,12 @@ class Edge:
             records=self.world.records,
             signer=self.world.signer,
             clock=1000.0,
+            redrives=redrives,
         )
 
-    def check(self, deployment: str, model: str = "digits", release: int = 1) -> EdgeProgress:
+    def check(
+        self, deployment: str, model: str = "digits", release: int = 1, *, redrives: int = 0
+    ) -> EdgeProgress:
         return check_edge(
             deployment,
             model,
@@ -58,6 +63,7 @@ class Edge:
             fleet=self.fleet,
             records=self.world.records,
             clock=1000.0,
+            redrives=redrives,
         )
 
     def fails(self, deployment: str, cause: str = "BROKEN") -> None:
@@ -263,6 +269,29 @@ def test_what_is_taken_back_can_be_deployed_again_and_taken_back_again(edge: Edg
         with pytest.raises(EdgeDeploymentFailed):
             edge.check(failed, release=release)
         assert edge.in_force() == good
+
+
+def test_a_redrive_deploys_anew_what_was_taken_back(edge: Edge) -> None:
+    first = edge.deploy().deployment
+    edge.fails(first)
+    for _ in range(2):
+        with pytest.raises(EdgeDeploymentFailed, match="BROKEN"):
+            edge.check(first)
+    assert edge.check(first, redrives=1) == EdgeProgress(False, [], [], again=True)
+    second = edge.deploy(redrives=1).deployment
+    assert second not in ("", first)
+    assert edge.deploy(redrives=1).deployment == second
+    assert set(edge.in_force()) == {"shop.digits.model", "shop.digits.infer"}
+    edge.fails(second)
+    with pytest.raises(EdgeDeploymentFailed):
+        edge.check(second, redrives=1)
+    assert edge.check(second, redrives=2).again
+
+
+def test_a_redrive_keeps_a_deployment_that_was_not_taken_back(edge: Edge) -> None:
+    first = edge.deploy().deployment
+    assert edge.deploy(redrives=1).deployment == first
+    assert not edge.check(first, redrives=1).again
 
 
 def test_an_answer_that_got_lost_keeps_what_came_before(edge: Edge) -> None:

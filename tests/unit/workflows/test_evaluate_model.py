@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from workflow_world import CLASSES, World, npy, onnx_model, weights_right_for
 
-from isthmus.errors import DigestMismatch, InvalidModel
+from isthmus.errors import DigestMismatch, InvalidModel, RolloutBusy
 from isthmus.model import layout
 from isthmus.model.job import Evaluation, Import
-from isthmus.workflows.evaluate_model import Verdict, evaluate_model, gate
+from isthmus.workflows.evaluate_model import Verdict, check_rounds, evaluate_model, gate
 from isthmus.workflows.package_model import Packaged, package_model
 from isthmus.workflows.shift_traffic import commit_champion
 
@@ -141,3 +141,12 @@ def test_a_held_out_file_that_was_overwritten_is_refused(world: World) -> None:
     world.blobs.put(f"datasets/digits/blobs/{manifest.files[1].sha256}", npy(np.zeros(CLASSES, np.int64)))
     with pytest.raises(DigestMismatch, match=r"test/y\.npy was overwritten"):
         evaluate(world, key)
+
+
+def test_scoring_anew_ends_where_a_redrive_can_go_on() -> None:
+    check_rounds(9, 0)
+    with pytest.raises(RolloutBusy, match="10 times in a row another model went into service"):
+        check_rounds(10, 0)
+    check_rounds(10, 1)
+    with pytest.raises(RolloutBusy):
+        check_rounds(20, 1)

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from workflow_world import World
 
-from isthmus.adapters.local.pipeline import MemoryPipeline
+from isthmus.adapters.local.pipeline import MemoryPipeline, run_of
 from isthmus.adapters.local.queue import ManualClock
 from isthmus.adapters.local.registry import MemoryRegistry
 from isthmus.model import layout
+from isthmus.model.execution import Visit
 from isthmus.planning.cost import Usage, cost_of, price_list
 from isthmus.workflows.follow_job import follow, status
 from isthmus.workflows.register_model import register_model
@@ -22,15 +23,20 @@ ENDED = {
 }
 
 
+def stays(*states: tuple[str, float]) -> tuple[Visit, ...]:
+    return tuple(Visit(state=state, type="Task", entered_seconds=at) for state, at in states)
+
+
 def test_each_step_is_told_once_and_the_record_decides_the_end(world: World) -> None:
     pipeline, clock = MemoryPipeline(), ManualClock(0)
     steps = [("RegisterDataset", 0.1), ("PlanTraining", 2.0), ("Deployed", 9.0)]
+    moves = Visit(state="Begin", type="Pass", outcome="succeeded", entered_seconds=0, left_seconds=0)
     pipeline.script[KEY] = [
-        ("", []),
-        ("RUNNING", steps[:1]),
-        ("RUNNING", steps[:2]),
-        ("RUNNING", steps[:2]),
-        ("SUCCEEDED", steps),
+        None,
+        run_of(KEY, "RUNNING", moves, *stays(*steps[:1])),
+        run_of(KEY, "RUNNING", moves, *stays(*steps[:2])),
+        run_of(KEY, "RUNNING", moves, *stays(*steps[:2])),
+        run_of(KEY, "SUCCEEDED", moves, *stays(*steps)),
     ]
     world.records.update(layout.job_pk(KEY), layout.STATE, ENDED)
     told: list[tuple[str, float]] = []
@@ -47,21 +53,34 @@ def test_each_step_is_told_once_and_the_record_decides_the_end(world: World) -> 
         ("RUNNING", "FAILED", "RUNNING"),
         ("SUCCEEDED", "REJECTED", "REJECTED"),
         ("FAILED", "FAILED", "FAILED"),
+        ("FAILED", "RUNNING", "FAILED"),
         ("FAILED", "", "FAILED"),
-        ("TIMED_OUT", "", "TIMED_OUT"),
+        ("TIMED_OUT", "", "FAILED"),
         ("ABORTED", "REGISTERED", "ABORTED"),
     ],
 )
 def test_states(world: World, execution: str, recorded: str, shown: str) -> None:
     pipeline = MemoryPipeline()
-    pipeline.script[KEY] = [(execution, [("RegisterDataset", 0.0)])]
+    if execution:
+        pipeline.script[KEY] = [run_of(KEY, execution, *stays(("RegisterDataset", 0.0)))]
     if recorded:
         item = {"state": recorded, "error": "MissingFile", "cause": "x"}
         world.records.update(layout.job_pk(KEY), layout.STATE, item)
     found = status(KEY, pipeline, world.records)
     assert found.state == shown
-    ended = execution not in ("", "RUNNING")
-    assert bool(found.error) == (ended and bool(recorded)), "an old error is not shown while it runs again"
+    on_record = recorded == shown and execution == "FAILED"
+    assert bool(found.error) == on_record, "an old error is not shown while it runs again"
+
+
+def test_the_execution_knows_why_it_failed_before_the_record_does(world: World) -> None:
+    pipeline = MemoryPipeline()
+    known = {"error": "States.Timeout", "cause": "", "redrives": 2}
+    pipeline.script[KEY] = [run_of(KEY, "FAILED", *stays(("WaitForRig", 1.0)), **known)]
+    stale = {"state": "FAILED", "error": "MissingFile", "cause": "of an earlier end"}
+    world.records.update(layout.job_pk(KEY), layout.STATE, stale)
+    found = status(KEY, pipeline, world.records)
+    assert (found.error, found.redrives) == ("States.Timeout", 2)
+    assert "is the rig's agent running?" in found.cause
 
 
 def test_a_release_is_registered_once_with_its_lineage(world: World) -> None:
@@ -102,7 +121,7 @@ def test_cost_is_usage_times_list_prices() -> None:
     assert cost.lambda_usd == pytest.approx(expected)
     assert cost.rig_usd == 1.0
     assert cost.total_usd == pytest.approx(cost.step_functions_usd + cost.lambda_usd + cost.rig_usd)
-    assert cost.idle_per_month_usd == 2.0
+    assert cost.idle_per_month_usd == pytest.approx(2.9), "two keys and nine alarms"
     assert cost.prices.endswith(price_list().as_of)
 
 

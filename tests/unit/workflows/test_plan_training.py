@@ -7,7 +7,7 @@ from workflow_world import GPU, World, device
 
 from isthmus import documents
 from isthmus.adapters.local.records import MemoryRecords
-from isthmus.errors import InvalidJob, NoPlacement
+from isthmus.errors import AttemptLost, InvalidJob, NoPlacement
 from isthmus.model import layout
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.job import Import, Resources, Wishes
@@ -16,7 +16,7 @@ from isthmus.model.plan import Plan
 from isthmus.ports import Item
 from isthmus.rig import lease
 from isthmus.workflows.devices import RegisteredDevices
-from isthmus.workflows.plan_training import Planned, plan_training
+from isthmus.workflows.plan_training import Planned, check_lost, plan_training
 
 
 def plan(world: World, key: str, *devices: DeviceDescriptor) -> Planned:
@@ -125,9 +125,11 @@ def take(key: str, fencing: int, records: MemoryRecords, rig: str = "rig-1") -> 
 
 def test_fencing_rises_and_the_lost_lease_is_marked(world: World) -> None:
     key = world.registered()
-    assert plan(world, key, device()).fencing == 1
+    first = plan(world, key, device())
+    assert (first.fencing, first.replaces_lost) == (1, False)
     assert take(key, 1, world.records) == "fresh"
-    assert plan(world, key, device()).fencing == 2
+    second = plan(world, key, device())
+    assert (second.fencing, second.replaces_lost) == (2, True)
     assert world.lease(key)["state"] == AttemptState.LOST
     assert take(key, 2, world.records, "rig-2") == "fresh"
     assert take(key, 1, world.records) == "no", "the old attempt cannot come back"
@@ -162,3 +164,42 @@ def test_an_outcome_that_comes_between_read_and_write_wins(world: World) -> None
     take(key, 1, world.records)
     plan(world, key, device())
     assert world.lease(key)["state"] == AttemptState.SUCCEEDED
+
+
+def test_every_attempt_keeps_the_jobs_team_and_place(world: World) -> None:
+    key = world.registered()
+    world.records.update(layout.job_pk(key), layout.STATE, {"team": "vision"})
+    registered = RegisteredDevices(world.records)
+    registered.register(device())
+    places = []
+    for _ in range(2):
+        planned = plan_training(
+            key,
+            submitted_at="2026-11-22T12:00:00+01:00",
+            blobs=world.blobs,
+            records=world.records,
+            devices=registered,
+        )
+        places.append((planned.fencing, planned.team, planned.submitted_at))
+    assert places == [(1, "vision", "2026-11-22T11:00:00.000Z"), (2, "vision", "2026-11-22T11:00:00.000Z")]
+
+
+def test_a_job_that_was_registered_before_teams_is_the_default_teams(world: World) -> None:
+    planned = plan(world, world.registered(), device())
+    assert (planned.team, planned.submitted_at) == ("default", "")
+
+
+SILENT = {"Error": "States.HeartbeatTimeout", "Cause": ""}
+
+
+@pytest.mark.parametrize(("lost", "redrives"), [(0, 0), (2, 0), (3, 1), (5, 1)])
+def test_another_attempt_is_planned_while_not_too_many_were_lost(lost: int, redrives: int) -> None:
+    check_lost(lost, redrives, SILENT)
+
+
+@pytest.mark.parametrize(("lost", "redrives"), [(3, 0), (4, 0), (6, 1)])
+def test_too_many_lost_attempts_end_the_pipeline_where_it_can_be_redriven(lost: int, redrives: int) -> None:
+    with pytest.raises(
+        AttemptLost, match=f"{lost} attempts were lost .*HeartbeatTimeout: the rig fell silent"
+    ):
+        check_lost(lost, redrives, SILENT)

@@ -7,14 +7,23 @@ import pytest
 from workflow_world import NOW, World
 
 from isthmus.adapters.local.events import MemoryEvents
+from isthmus.errors import Unavailable
 from isthmus.model import layout
-from isthmus.workflows.record_outcome import MAX_CAUSE_CHARACTERS, explain, from_status_change, record_outcome
+from isthmus.model.execution import Ending
+from isthmus.workflows.explain_failure import MAX_CAUSE_CHARACTERS, explain
+from isthmus.workflows.record_outcome import Outcome, from_state, from_status_change, record_outcome
 
 KEY = "a" * 40
 LAMBDA = json.dumps(
     {"errorMessage": "test/x.npy is not in the bucket", "errorType": "MissingFile", "stackTrace": ["…"]}
 )
 RIG = json.dumps({"state": "FAILED", "exit_code": 1, "cause": "exit code 1\nKeyError: 'label'"})
+
+REFUSED = (
+    "User: arn:aws:sts::1:assumed-role/stack-Machine/x is not authorized to perform: lambda:InvokeFunction on "
+    "resource: arn:f because no identity-based policy allows the lambda:InvokeFunction action (Service: "
+    "AWSLambda; Status Code: 403; Error Code: AccessDeniedException; Request ID: 1; Proxy: null)"
+)
 
 
 def nested(error: str, cause: str) -> str:
@@ -56,11 +65,28 @@ def nested(error: str, cause: str) -> str:
             "States.Timeout",
             "the training did not end within its deadline",
         ),
+        (
+            {"Error": "Lambda.AWSLambdaException", "Cause": REFUSED},
+            "PermissionMissing",
+            "the role stack-Machine may not lambda:InvokeFunction on arn:f: add lambda:InvokeFunction to its "
+            "policy in template.yaml and run `sam deploy`",
+        ),
         ({"Error": "Boom", "Cause": "plain text"}, "Boom", "plain text"),
         ({"Error": "Boom", "Cause": "[1, 2]"}, "Boom", "[1, 2]"),
         ({}, "", ""),
     ],
-    ids=["lambda", "nested", "nested twice", "script", "lost", "deadline", "plain", "not a mapping", "none"],
+    ids=[
+        "lambda",
+        "nested",
+        "nested twice",
+        "script",
+        "lost",
+        "deadline",
+        "permission",
+        "plain",
+        "not a mapping",
+        "none",
+    ],
 )
 def test_a_failure_is_explained_out_of_its_wrapping(failure: dict[str, Any], error: str, cause: str) -> None:
     assert explain(failure) == (error, cause)
@@ -86,36 +112,178 @@ def test_a_long_cause_keeps_its_end_and_its_heading() -> None:
     assert len(said) < MAX_CAUSE_CHARACTERS + 100
 
 
-def test_the_outcome_is_recorded_and_published_with_both_scores(world: World) -> None:
-    events = MemoryEvents()
+class Job:
+    """A job's record and its bus, told of states' calls and of events."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.events = world, MemoryEvents()
+
+    def state(self, state: str, *, name: str = KEY, redrives: int = 0) -> Outcome:
+        """A state of the machine says how it ended."""
+        return self._record(
+            from_state({"job_key": KEY, "state": state, "execution": name, "redrives": redrives})
+        )
+
+    def old_state(self, state: str, **failure: str) -> Outcome:
+        """A state of a machine that was started before ends had an order."""
+        event = {"job_key": KEY, "state": state, **({"failure": failure} if failure else {})}
+        return self._record(from_state(event))
+
+    def event(
+        self,
+        status: str,
+        error: str = "Boom",
+        cause: str = "",
+        *,
+        name: str = KEY,
+        redrives: int = 0,
+        at: str = "",
+    ) -> Outcome:
+        """EventBridge says that an execution's status changed."""
+        detail = {"name": name, "status": status, "redriveCount": redrives}
+        if status != "RUNNING":
+            detail |= {"error": error, "cause": cause}
+        return self._record(from_status_change(detail, Ending(state=at)))
+
+    def _record(self, change: Any) -> Outcome:
+        return record_outcome(change, records=self.world.records, events=self.events, now=NOW)
+
+    @property
+    def item(self) -> dict[str, Any]:
+        return dict(self.world.state(KEY))
+
+    @property
+    def told(self) -> list[str]:
+        return [kind.removeprefix("isthmus job ") for kind, _ in self.events.published]
+
+
+@pytest.fixture
+def job(world: World) -> Job:
+    return Job(world)
+
+
+def test_the_outcome_is_recorded_and_published_with_both_scores(job: Job) -> None:
     scores = {"candidate": 0.9, "champion": 0.95, "accepted": False, "reason": "worse"}
     facts = {"model": "digits", "dataset": "digits", "evaluation": scores, "started_at": NOW}
-    world.records.update(layout.job_pk(KEY), layout.STATE, facts)
-    outcome = record_outcome(KEY, "REJECTED", None, records=world.records, events=events, now=NOW)
-    assert (outcome.state, outcome.error) == ("REJECTED", "")
-    assert world.state(KEY)["state"] == "REJECTED"
-    assert world.state(KEY)["ended_at"] == NOW
-    (kind, detail) = events.published[0]
+    job.world.records.update(layout.job_pk(KEY), layout.STATE, facts)
+    outcome = job.state("REJECTED")
+    assert (outcome.state, outcome.error, outcome.recorded) == ("REJECTED", "", True)
+    assert (job.item["state"], job.item["ended_at"]) == ("REJECTED", NOW)
+    (kind, detail) = job.events.published[0]
     assert kind == "isthmus job rejected"
     assert detail["evaluation"] == scores
     assert detail["job_key"] == KEY
 
 
-def test_a_failure_before_registering_is_recorded_too(world: World) -> None:
-    events = MemoryEvents()
-    failure = {"Error": "InvalidManifest", "Cause": LAMBDA}
-    record_outcome(KEY, "FAILED", failure, records=world.records, events=events, now=NOW)
-    assert world.state(KEY)["error"] == "InvalidManifest"
-    assert events.published[0][0] == "isthmus job failed"
+def test_a_failure_before_registering_is_recorded_too(job: Job) -> None:
+    job.event("FAILED", "InvalidManifest", LAMBDA, at="RegisterDataset")
+    assert (job.item["error"], job.item["at"]) == ("InvalidManifest", "RegisterDataset")
+    assert job.item["cause"] == "test/x.npy is not in the bucket"
+    assert job.told == ["failed"]
+
+
+def test_the_state_that_the_history_names_explains_a_silent_timeout(job: Job) -> None:
+    job.event("FAILED", "States.Timeout", at="WaitForRig")
+    assert "is the rig's agent running?" in job.item["cause"]
+
+
+def test_what_the_event_leaves_out_comes_from_the_history() -> None:
+    ending = Ending(state="TrainOnRig", error="TrainingFailed", cause=RIG)
+    change = from_status_change({"name": KEY, "status": "FAILED", "error": None, "cause": None}, ending)
+    assert change.failure == {"Error": "TrainingFailed", "Cause": RIG, "At": "TrainOnRig"}
 
 
 def test_a_stopped_execution_is_an_end_of_its_own() -> None:
-    detail = {"name": "a" * 40 + "-1", "status": "ABORTED", "cause": "the data was wrong"}
-    assert from_status_change(detail) == {
-        "job_key": "a" * 40,
-        "state": "ABORTED",
-        "unless_ended": False,
-        "failure": {"Error": "Execution.ABORTED", "Cause": "the data was wrong"},
-    }
-    timed_out = from_status_change({"name": "b" * 40, "status": "TIMED_OUT"})
-    assert (timed_out["state"], timed_out["failure"]["Cause"]) == ("FAILED", "the execution timed out")
+    detail = {"name": KEY + "-1", "status": "ABORTED"}
+    change = from_status_change(detail, Ending(state="TrainOnRig", cause="the data was wrong"))
+    assert (change.job_key, change.state) == (KEY, "ABORTED")
+    assert change.failure["Error"] == "Execution.ABORTED"
+    assert change.failure["Cause"] == "the data was wrong"
+    timed_out = from_status_change({"name": "b" * 40, "status": "TIMED_OUT"}, Ending(state=""))
+    assert (timed_out.state, timed_out.failure["Cause"]) == ("FAILED", "the execution timed out")
+    wordless = from_status_change(detail, Ending(state=""))
+    assert wordless.failure["Cause"] == "the execution was stopped"
+
+
+def test_a_redriven_job_runs_again_and_its_next_end_counts(job: Job) -> None:
+    job.event("FAILED", "Boom", "first")
+    job.event("RUNNING", redrives=1)
+    assert (job.item["state"], job.item["error"], job.item["ended_at"]) == ("RUNNING", "", None)
+    job.event("FAILED", "Bang", "second", redrives=1)
+    assert (job.item["state"], job.item["error"]) == ("FAILED", "Bang")
+    job.state("DEPLOYED", redrives=2)
+    assert (job.item["state"], job.item["error"], job.item["cause"]) == ("DEPLOYED", "", "")
+    assert job.told == ["failed", "failed", "deployed"]
+
+
+def test_events_in_any_order_leave_the_newest(job: Job) -> None:
+    job.state("DEPLOYED", redrives=2)
+    for late in (
+        job.event("FAILED", "Boom"),
+        job.event("RUNNING", redrives=1),
+        job.event("ABORTED", redrives=1),
+        job.event("RUNNING", redrives=2),
+    ):
+        assert (late.state, late.recorded) == ("DEPLOYED", False)
+    assert job.item["state"] == "DEPLOYED"
+    assert job.told == ["deployed"]
+
+
+def test_a_retry_comes_after_every_redrive_of_what_it_replaced(job: Job) -> None:
+    job.event("FAILED", "Boom", redrives=7)
+    job.event("FAILED", "Bang", name=f"{KEY}-1")
+    job.event("FAILED", "Boom", redrives=8)
+    assert job.item["error"] == "Bang"
+    job.event("ABORTED", name=f"{KEY}-12")
+    job.event("FAILED", "Bang", name=f"{KEY}-2")
+    assert job.item["state"] == "ABORTED"
+
+
+def test_an_event_that_comes_twice_is_told_once(job: Job) -> None:
+    first, second = job.event("FAILED", "Boom"), job.event("FAILED", "Boom")
+    assert (first.recorded, second.recorded) == (True, False)
+    assert job.told == ["failed"]
+
+
+class SilentBus(MemoryEvents):
+    """Fails at the first event."""
+
+    def publish(self, kind: str, detail: Any) -> None:
+        if not self.published:
+            self.published.append(("lost", {}))
+            raise Unavailable("the bus did not answer")
+        super().publish(kind, detail)
+
+
+def test_an_end_that_was_written_but_not_told_is_told_at_the_next_call(job: Job) -> None:
+    job.events = SilentBus()
+    with pytest.raises(Unavailable):
+        job.event("FAILED", "Boom")
+    assert job.item["state"] == "FAILED"
+    assert job.event("FAILED", "Boom").recorded
+    assert job.told == ["lost", "failed"]
+
+
+def test_an_execution_that_began_under_the_earlier_version_is_told_once(job: Job) -> None:
+    """Its state RecordFailure explains and records; its Fail state then carries the explained words."""
+    job.world.records.update(layout.job_pk(KEY), layout.STATE, {"state": "REGISTERED", "model": "digits"})
+    said = job.old_state("FAILED", Error="States.Timeout", Cause="", At="TrainOnRig")
+    assert (said.error, said.cause) == ("States.Timeout", "the training did not end within its deadline")
+    again = job.event("FAILED", said.error, said.cause, at="Failed")
+    assert not again.recorded
+    assert (job.item["error"], job.item["cause"]) == (said.error, said.cause)
+    assert job.told == ["failed"]
+    job.event("RUNNING", redrives=1)
+    assert job.item["state"] == "RUNNING"
+
+
+def test_a_failure_after_one_of_the_earlier_version_is_news(job: Job) -> None:
+    job.old_state("FAILED", Error="Boom", Cause="then")
+    assert job.event("FAILED", "Bang", "now", name=f"{KEY}-1").recorded
+    assert job.item["error"] == "Bang"
+    assert job.told == ["failed", "failed"]
+
+
+def test_a_deployment_of_the_earlier_version_is_recorded(job: Job) -> None:
+    assert job.old_state("DEPLOYED").state == "DEPLOYED"
+    assert job.item["state"] == "DEPLOYED"

@@ -12,7 +12,7 @@ from isthmus.adapters.local.functions import MemoryFunctions, PublishedVersion
 from isthmus.errors import Unavailable
 from isthmus.ports import Alias, Invocation
 from isthmus.workflows.refresh_models import refresh_models
-from isthmus.workflows.route_inference import route_inference
+from isthmus.workflows.route_inference import model_of, route_inference
 from isthmus.workflows.shift_traffic import commit_champion
 
 
@@ -50,12 +50,14 @@ def test_a_models_requests_reach_its_function_as_they_are(world: World) -> None:
         body=body,
         headers={"content-type": "application/json", "authorization": "…"},
         isBase64Encoded=False,
-        requestContext={"identity": "not passed on"},
+        requestContext={"identity": "not passed on", "requestId": "r-1"},
     )
     assert status == 200
     assert passed["path"] == "/v2/models/digits/versions/3/infer"
     assert passed["body"] == body
-    assert "requestContext" not in passed
+    assert passed["requestContext"] == {"requestId": "r-1"}, (
+        "the id, which ties the two logs; not the identity"
+    )
 
 
 def test_the_server_is_live_always_and_ready_with_a_model(world: World) -> None:
@@ -141,3 +143,18 @@ def test_without_a_model_in_service_a_deploy_starts_nothing(world: World) -> Non
     executions = MemoryExecutions()
     assert refresh_models("r", records=world.records, executions=executions, machine="m") == []
     assert executions.started == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v2/models/digits", "digits"),
+        ("/v2/models/digits/", "digits"),
+        ("/v2/models/digits/versions/3/infer", "digits"),
+        ("/v2/models/", ""),
+        ("/v2/health/ready", ""),
+        ("", ""),
+    ],
+)
+def test_which_model_a_request_is_for(path: str, model: str) -> None:
+    assert model_of({"path": path}) == model

@@ -70,3 +70,13 @@ def test_a_manifest_that_is_too_large_still_starts_one_execution(world: World) -
     assert start(world, "datasets/digits/manifests/big.json", executions)[1]
     assert not start(world, "datasets/digits/manifests/big.json", executions)[1]
     assert len(executions.started) == 1
+
+
+def test_the_first_upload_says_when_the_job_was_submitted(world: World) -> None:
+    executions = MemoryExecutions()
+    manifest_key, job_key = world.upload(world.manifest())
+    for time in ("2026-11-22T12:00:00Z", "2026-11-22T12:00:05Z"):
+        start_pipeline(
+            manifest_key, submitted_at=time, blobs=world.blobs, executions=executions, machine=MACHINE
+        )
+    assert executions.started[MACHINE, job_key]["submitted_at"] == "2026-11-22T12:00:00Z"

@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of, passing_trouble
+from isthmus.adapters.aws.errors import code_of, message_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.errors import DigestMismatch, LimitExceeded, MissingFile
 from isthmus.model.units import GIB, MIB, format_bytes
@@ -124,7 +124,9 @@ class S3BlobStore:
         try:
             answer: dict[str, Any] = client("s3").get_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
-            if code_of(error) in NOT_FOUND:
+            # Who may not list the bucket is refused the listing when the object is missing.
+            unlisted = "s3:ListBucket" in message_of(error)
+            if unlisted or code_of(error) in NOT_FOUND:
                 raise MissingFile(f"{key} is not in the bucket {self.bucket}") from error
             raise
         return answer

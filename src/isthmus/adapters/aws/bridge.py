@@ -9,34 +9,45 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from isthmus import documents
-from isthmus.adapters.aws.errors import CONFLICT_CODES, code_of, message_of, passing_trouble
+from isthmus.adapters.aws.errors import (
+    CONFLICT_CODES,
+    code_of,
+    message_of,
+    passing_trouble,
+    raise_if_denied,
+)
 from isthmus.adapters.aws.session import client
-from isthmus.errors import Conflict, Unavailable
+from isthmus.errors import Conflict, InvalidDocument, Unavailable
 from isthmus.model.messages import Work
+from isthmus.ports import Message
 
 MAX_CAUSE_CHARACTERS = 32_768
 """Step Functions' limit on the cause of a failed task (SendTaskFailure, ``cause``)."""
 
 
 class SqsJobQueue:
-    """One rig's queue; long polling, one message at a time."""
+    """One rig's queue; up to ten messages at a time, which is what ReceiveMessage allows."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     @passing_trouble("SQS")
-    def receive(self, *, wait_seconds: int) -> tuple[Work, str] | None:
+    def receive(self, *, wait_seconds: int) -> list[Message]:
         answer = client("sqs").receive_message(
-            QueueUrl=self._url, MaxNumberOfMessages=1, WaitTimeSeconds=min(wait_seconds, 20)
+            QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=min(wait_seconds, 20)
         )
-        for message in answer.get("Messages", []):
-            work = documents.decode(Work, message["Body"], "a message of the rig's queue")
-            return work, str(message["ReceiptHandle"])
-        return None
+        return [_message(entry["Body"], str(entry["ReceiptHandle"])) for entry in answer.get("Messages", [])]
 
     @passing_trouble("SQS")
     def delete(self, receipt: str) -> None:
         client("sqs").delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
+
+
+def _message(body: str, receipt: str) -> Message:
+    try:
+        return Message(receipt, documents.decode(Work, body, "a message of the rig's queue"))
+    except InvalidDocument as error:
+        return Message(receipt, None, str(error))
 
 
 class StepFunctionsTasks:
@@ -57,6 +68,7 @@ class StepFunctionsTasks:
         except ClientError as error:
             if code_of(error) in CONFLICT_CODES:
                 raise Conflict(f"the task is no longer waiting: {message_of(error)}") from error
+            raise_if_denied(error)
             raise Unavailable(f"Step Functions refused: {error}") from error
         except BotoCoreError as error:
             raise Unavailable(f"Step Functions did not answer: {error}") from error
@@ -73,7 +85,10 @@ class LambdaReporter:
         try:
             answer = client("lambda").invoke(FunctionName=self._function, Payload=payload.encode())
             body = answer["Payload"].read()
-        except (BotoCoreError, ClientError) as error:
+        except ClientError as error:
+            raise_if_denied(error)
+            raise Unavailable(f"{self._function} did not answer: {error}") from error
+        except BotoCoreError as error:
             raise Unavailable(f"{self._function} did not answer: {error}") from error
         if answer.get("FunctionError") and b'"Conflict"' in body:
             # Nothing is committed under this number: a newer attempt has the lease, and reports itself.

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from isthmus.errors import Unavailable
+from isthmus.errors import PermissionMissing, Unavailable
+from isthmus.model.permission import missing_permission
 
 CONFLICT_CODES = frozenset(
     {"ConditionalCheckFailedException", "TaskTimedOut", "TaskDoesNotExist", "InvalidToken"}
@@ -34,12 +35,16 @@ PASSING_CODES = frozenset(
     }
 )
 
+# IAM's refusals. A HEAD has no body: S3 answers it with the bare status.
+DENIED_CODES = frozenset({"AccessDenied", "AccessDeniedException", "KMS.AccessDeniedException", "403"})
+
 
 @contextlib.contextmanager
 def passing_trouble(service: str) -> Iterator[None]:
     """Turn what may pass (no connection, a broken stream, throttling) into Unavailable.
 
-    What will not pass (no permission, no such table) stays botocore's own error.
+    A right that is missing becomes PermissionMissing; what else will not pass (no such table) stays
+    botocore's own error.
     """
     try:
         yield
@@ -47,11 +52,21 @@ def passing_trouble(service: str) -> Iterator[None]:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code_of(error) in PASSING_CODES or status >= 500:
             raise Unavailable(f"{service} did not answer: {error}") from error
+        raise_if_denied(error)
         raise
     except (BotoConnectionError, HTTPClientError) as error:
         raise Unavailable(f"{service} could not be reached: {error}") from error
     except BotoCoreError as error:
+        if missing := missing_permission(str(error)):  # a waiter's call was refused
+            raise PermissionMissing(missing) from error
         raise Unavailable(f"{service} could not be asked: {error}") from error
+
+
+def raise_if_denied(error: ClientError) -> None:
+    """Raise PermissionMissing for a refusal of IAM, and nothing for any other error."""
+    if code_of(error) in DENIED_CODES:
+        told = f"{error.operation_name} was refused ({message_of(error)}): allow it in the caller's policy"
+        raise PermissionMissing(missing_permission(message_of(error)) or told) from error
 
 
 def code_of(error: ClientError) -> str:

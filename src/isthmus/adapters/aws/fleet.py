@@ -13,6 +13,7 @@ from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.system import SystemClock
 from isthmus.errors import EdgeDeploymentFailed, LimitExceeded, Unavailable
+from isthmus.model.layout import STACK_TAG
 from isthmus.ports import Clock, EdgeComponent, EdgeStatus
 
 MAX_RECIPE_BYTES = 16_000
@@ -46,7 +47,9 @@ class GreengrassFleet:
                 f"the recipe has {len(raw)} bytes; Greengrass takes at most {MAX_RECIPE_BYTES}"
             )
         with _once():
-            client("greengrassv2").create_component_version(inlineRecipe=raw)
+            client("greengrassv2").create_component_version(
+                inlineRecipe=raw, tags=_tags(recipe["ComponentName"])
+            )
 
     @passing_trouble("Greengrass")
     def import_function(
@@ -77,7 +80,8 @@ class GreengrassFleet:
                     "componentVersion": component.version,
                     "componentDependencies": requirements,
                     "componentLambdaParameters": parameters,
-                }
+                },
+                tags=_tags(component.name),
             )
 
     def await_deployable(self, target: str, components: tuple[EdgeComponent, ...]) -> None:
@@ -169,6 +173,11 @@ class GreengrassFleet:
             if entry["deploymentId"] == deployment:
                 return EdgeStatus(device, entry["coreDeviceExecutionStatus"], entry.get("reason", ""))
         return EdgeStatus(device, "QUEUED")
+
+
+def _tags(component: str) -> dict[str, str]:
+    # A component's name begins with its stack's, which has no dot.
+    return {STACK_TAG: component.partition(".")[0]}
 
 
 def component_arn(target: str, component: EdgeComponent) -> str:

@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 
 from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
-from isthmus.errors import LimitExceeded, Unavailable, UnknownModel
+from isthmus.errors import LimitExceeded, OtherStack, Unavailable, UnknownModel
+from isthmus.model.layout import STACK_TAG
 from isthmus.ports import Alias, FunctionCode, Invocation
 
 LIVE = "live"
@@ -69,13 +70,15 @@ class LambdaFunctions:
         known = next((v for v in self._versions(function) if v.get("Description") == marker), None)
         if known is not None:
             return str(known["Version"])
-        code = _download(pattern.zip_url)
-        if self._exists(function):
+        code, arn = _download(pattern.zip_url), self._arn(function)
+        if arn:
+            _claim(arn, pattern.stack)
             self._update(function, pattern, layers, code)
         else:
-            client("lambda").create_function(
+            made = client("lambda").create_function(
                 FunctionName=function, Code={"ZipFile": code}, Layers=list(layers), **pattern.settings
             )
+            _claim(made["FunctionArn"], pattern.stack)
             client("lambda").get_waiter("function_active_v2").wait(FunctionName=function)
         answer = client("lambda").publish_version(FunctionName=function, Description=marker)
         version = str(answer["Version"])
@@ -141,8 +144,10 @@ class LambdaFunctions:
             if code_of(error) != "ResourceNotFoundException":
                 raise
 
-    def _exists(self, function: str) -> bool:
-        return any(True for _ in self._versions(function))
+    def _arn(self, function: str) -> str:
+        """Return the function's own ARN, without a qualifier; empty when there is none."""
+        arns = (entry["FunctionArn"] for entry in self._versions(function))
+        return next((":".join(arn.split(":")[:7]) for arn in arns), "")
 
     def _update(self, function: str, pattern: FunctionCode, layers: tuple[str, ...], code: bytes) -> None:
         # Two calls, and a version is published only after both: a reader of the alias sees neither.
@@ -152,6 +157,23 @@ class LambdaFunctions:
         settings = {name: value for name, value in pattern.settings.items() if name != "Architectures"}
         client("lambda").update_function_configuration(FunctionName=function, Layers=list(layers), **settings)
         waiter.wait(FunctionName=function)
+
+
+def _claim(arn: str, stack: str) -> None:
+    """Tag the function as the stack's.
+
+    Raises:
+        OtherStack: it is another's: model ``b-model-c`` of the stack ``a`` and model ``c`` of the
+            stack ``a-model-b`` would be one function.
+    """
+    owner = client("lambda").list_tags(Resource=arn).get("Tags", {}).get(STACK_TAG)
+    if owner not in (None, stack):
+        raise OtherStack(
+            f"the function {arn.split(':')[6]} belongs to the stack {owner}, not {stack}: give the model or "
+            "the stack another name"
+        )
+    if owner is None:
+        client("lambda").tag_resource(Resource=arn, Tags={STACK_TAG: stack})
 
 
 def _download(url: str) -> bytes:

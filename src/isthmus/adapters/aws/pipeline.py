@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of
+from isthmus.adapters.aws.errors import code_of, message_of
+from isthmus.adapters.aws.executions import events, run_of
 from isthmus.adapters.aws.session import client
-from isthmus.errors import Refused
-
-# States that only move values around are no news to who follows a job.
-SHOWN_TYPES = ("TaskStateEntered", "SucceedStateEntered", "FailStateEntered")
+from isthmus.errors import NotRedrivable, Refused
+from isthmus.model.execution import Run
+from isthmus.workflows.read_history import ending, visits
 
 
 class StepFunctionsPipeline:
@@ -25,31 +28,27 @@ class StepFunctionsPipeline:
         self._machine = machine_arn
         self._execution = machine_arn.replace(":stateMachine:", ":execution:")
 
-    def state(self, job_key: str) -> tuple[str, list[tuple[str, float]]]:
+    def run(self, job_key: str) -> Run | None:
         newest = self._newest(job_key)
-        if newest is None:
-            return "", []
-        _, described = newest
-        steps = []
-        arn = described["executionArn"]
-        pages = client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
-        for event in (event for page in pages for event in page["events"]):
-            if event["type"] in SHOWN_TYPES:
-                seconds = (event["timestamp"] - described["startDate"]).total_seconds()
-                steps.append((str(event["stateEnteredEventDetails"]["name"]), seconds))
-        return str(described["status"]), steps
+        return None if newest is None else self.nested(newest[1]["executionArn"])
+
+    def nested(self, arn: str) -> Run:
+        described = client("stepfunctions").describe_execution(executionArn=arn)
+        return msgspec.structs.replace(run_of(described), visits=visits(events(arn)))
+
+    def recent(self) -> Iterator[Run]:
+        pages = client("stepfunctions").get_paginator("list_executions")
+        for page in pages.paginate(stateMachineArn=self._machine):
+            yield from (run_of(entry) for entry in page["executions"])
+
+    def state(self, arn: str) -> str:
+        return ending(events(arn, newest_first=True)).state
 
     def arn(self, job_key: str) -> str:
         """Return the newest execution's ARN. Raises Refused when there is none."""
         return str(self._existing(job_key)[1]["executionArn"])
 
     def retry(self, job_key: str) -> None:
-        """Start the job again. A redrive would not do: every failure is caught, recorded, and ends in
-        a Fail state, which is where a redrive would begin.
-
-        Raises:
-            Refused: there is no such job, or it runs.
-        """
         number, described = self._existing(job_key)
         if described["status"] == "RUNNING":
             raise Refused(f"job {job_key} runs; stop it first")
@@ -57,14 +56,21 @@ class StepFunctionsPipeline:
             stateMachineArn=self._machine, name=f"{job_key}-{number + 1}", input=described["input"]
         )
 
-    def stop(self, job_key: str) -> None:
-        """Stop the execution. Raises Refused when there is none that runs."""
+    def redrive(self, job_key: str) -> None:
+        arn = self.arn(job_key)
+        try:
+            # A token of one's own lets the library repeat a call whose answer got lost.
+            client("stepfunctions").redrive_execution(executionArn=arn, clientToken=uuid.uuid4().hex)
+        except ClientError as error:
+            if code_of(error) == "ExecutionNotRedrivable":
+                raise NotRedrivable(message_of(error)) from error
+            raise
+
+    def stop(self, job_key: str, cause: str) -> None:
         _, described = self._existing(job_key)
         if described["status"] != "RUNNING":
             raise Refused(f"job {job_key} does not run: it ended {described['status']}")
-        client("stepfunctions").stop_execution(
-            executionArn=described["executionArn"], cause="stopped by isthmus job stop"
-        )
+        client("stepfunctions").stop_execution(executionArn=described["executionArn"], cause=cause)
 
     def _existing(self, job_key: str) -> tuple[int, dict[str, Any]]:
         newest = self._newest(job_key)

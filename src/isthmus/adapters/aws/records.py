@@ -135,6 +135,25 @@ class DynamoRecords:
             raise
 
     @passing_trouble("DynamoDB")
+    def delete(self, pk: str, sk: str, *, expect: Mapping[str, Any] | None = None) -> None:
+        request: dict[str, Any] = {}
+        if expect:
+            names = {f"#e{number}": name for number, name in enumerate(expect)}
+            values = {f":e{number}": value for number, value in enumerate(expect.values())}
+            request = {
+                "ConditionExpression": " AND ".join(f"#e{n} = :e{n}" for n in range(len(expect))),
+                "ExpressionAttributeNames": names,
+                "ExpressionAttributeValues": _item(values),
+            }
+        try:
+            key = _item({"pk": pk, "sk": sk})
+            client("dynamodb").delete_item(TableName=self._table, Key=key, **request)
+        except ClientError as error:
+            if code_of(error) == "ConditionalCheckFailedException":
+                raise Conflict(f"{pk}/{sk} was changed by somebody else") from error
+            raise
+
+    @passing_trouble("DynamoDB")
     def next_number(self, pk: str, sk: str) -> int:
         answer = client("dynamodb").update_item(
             TableName=self._table,

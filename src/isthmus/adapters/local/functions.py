@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.errors import LimitExceeded, UnknownModel
+from isthmus.errors import LimitExceeded, OtherStack, UnknownModel
 from isthmus.ports import Alias, FunctionCode, Invocation
 
 MAX_NAME_CHARACTERS = 64
@@ -76,6 +76,9 @@ class MemoryFunctions:
         with self._lock:
             versions = self._versions.setdefault(function, [])
             known = next((entry for entry in versions if entry.marker == marker), None)
+            owner = versions[0].code.stack if versions else pattern.stack
+            if owner != pattern.stack:
+                raise OtherStack(f"the function {function} belongs to the stack {owner}, not {pattern.stack}")
             if known is None:
                 self._latest[function] = pattern
                 known = PublishedVersion(function, str(len(versions) + 1), pattern, layers, marker)

@@ -9,6 +9,10 @@ from typing import Any
 
 from isthmus.errors import Conflict
 from isthmus.model.messages import Work
+from isthmus.ports import Message
+
+MAX_MESSAGES = 10
+"""Of one ``receive``, as SQS has it."""
 
 
 class MemoryQueue:
@@ -21,14 +25,17 @@ class MemoryQueue:
     def send(self, work: Work) -> None:
         self._waiting.put(work)
 
-    def receive(self, *, wait_seconds: int) -> tuple[Work, str] | None:
-        try:
-            work = self._waiting.get(timeout=wait_seconds) if wait_seconds else self._waiting.get_nowait()
-        except queue.Empty:
-            return None
-        receipt = uuid.uuid4().hex
-        self.in_flight[receipt] = work
-        return work, receipt
+    def receive(self, *, wait_seconds: int) -> list[Message]:
+        received: list[Message] = []
+        while len(received) < MAX_MESSAGES:
+            try:
+                wait = wait_seconds if wait_seconds and not received else None
+                work = self._waiting.get(block=wait is not None, timeout=wait)
+            except queue.Empty:
+                break
+            received.append(Message(uuid.uuid4().hex, work))
+            self.in_flight[received[-1].receipt] = work
+        return received
 
     def delete(self, receipt: str) -> None:
         self.in_flight.pop(receipt, None)

@@ -57,6 +57,14 @@ class MemoryRecords:
                     raise Conflict(f"{pk}/{sk}: {name} is {item[name]!r}, not below {limit!r}")
             self._items[pk, sk] = {**item, **copy.deepcopy(dict(values))}
 
+    def delete(self, pk: str, sk: str, *, expect: Mapping[str, Any] | None = None) -> None:
+        with self._lock:
+            item = self._items.get((pk, sk), {})
+            for name, wanted in (expect or {}).items():
+                if item.get(name) != wanted:
+                    raise Conflict(f"{pk}/{sk}: {name} is {item.get(name)!r}, not {wanted!r}")
+            self._items.pop((pk, sk), None)
+
     def next_number(self, pk: str, sk: str) -> int:
         with self._lock:
             item = self._items.setdefault((pk, sk), {"pk": pk, "sk": sk, "number": 0})

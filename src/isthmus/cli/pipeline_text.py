@@ -1,0 +1,127 @@
+"""A pipeline as text: the states with their marks, times and reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from isthmus.model.execution import Visit
+from isthmus.model.plan import Plan
+from isthmus.model.units import format_seconds
+from isthmus.workflows.follow_job import SHOWN_TYPES
+from isthmus.workflows.show_pipeline import Shown
+
+MARKS = {"running": "…", "succeeded": "✓", "caught": "!", "failed": "✗", "stopped": "■"}
+UP_AND_CLEAR = "\033[{lines}F\033[J"
+"""ECMA-48: cursor to the start of the line so many up, and erase what follows."""
+MAX_WIDTH = 160
+
+
+def describe(shown: Shown) -> str:
+    """Return everything about a pipeline."""
+    return "\n".join(_lines(shown))
+
+
+def _lines(shown: Shown) -> Iterator[str]:
+    yield _heading(shown)
+    yield from _visits(shown.visits, shown)
+    job = shown.job
+    if job.candidate is not None:
+        champion = "none" if job.champion is None else f"{job.champion:.4f}"
+        yield f"accuracy {job.candidate:.4f}, champion's {champion}: {job.reason}"
+    if shown.metrics:
+        yield "metrics: " + " ".join(f"{name}={value:g}" for name, value in sorted(shown.metrics.items()))
+    if shown.plan is not None:
+        yield from _plan(shown.plan)
+    if job.error:
+        yield f"{job.error}: {job.cause}"
+        yield shown.not_redrivable or f"go on from there: isthmus pipeline redrive {job.job_key}"
+    if shown.execution:
+        yield f"execution {shown.execution}"
+        yield shown.link
+
+
+def _heading(shown: Shown) -> str:
+    job = shown.job
+    about = f"{job.model} from {shown.dataset}, " if job.model else ""
+    at = f" at {job.step}" if job.step else ""
+    release = f", release {job.release}" if job.release else ""
+    redrives = f", redriven {job.redrives} times" if job.redrives > 1 else ", redriven once"
+    return f"pipeline {job.job_key}: {about}{job.state}{at}{release}" + (redrives if job.redrives else "")
+
+
+def _visits(visits: tuple[Visit, ...], shown: Shown, indent: str = "  ") -> Iterator[str]:
+    redrive = 0
+    for visit in visits:
+        if visit.redrive > redrive:
+            redrive = visit.redrive
+            yield f"{indent}↻ redrive {redrive}"
+        if visit.type not in SHOWN_TYPES and visit.outcome in ("succeeded", "caught"):
+            continue
+        yield indent + _visit(visit)
+        for failure in visit.failures:
+            yield f"{indent}    {format_seconds(failure.at_seconds)}: {failure.error}: {_short(failure.cause)}"
+        yield from _visits(shown.nested.get(visit.nested, ()), shown, indent + "    ")
+
+
+def _visit(visit: Visit) -> str:
+    took = "" if visit.left_seconds is None else format_seconds(visit.left_seconds - visit.entered_seconds)
+    attempts = f"  {visit.attempts} attempts" if visit.attempts > 1 else ""
+    return f"{MARKS[visit.outcome]} {visit.entered_seconds:8.1f} s  {visit.state:<18}{took:>10}{attempts}"
+
+
+def _plan(plan: Plan) -> Iterator[str]:
+    yield f"attempt {plan.fencing} on {plan.device} in {plan.zone}"
+    for refusal in plan.refusals:
+        yield f"  not on {refusal.device}: {refusal.reason}"
+
+
+def _short(cause: str) -> str:
+    """Return the last line of a cause: a script's own words stand there."""
+    lines = cause.strip().splitlines()
+    return lines[-1][:MAX_WIDTH] if lines else ""
+
+
+class Picture:
+    """Draws a pipeline on a terminal, each time over what it drew before."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._drawn: list[str] = []
+
+    def tell(self, shown: Shown) -> None:
+        """Draw, unless nothing changed."""
+        lines = [line[:MAX_WIDTH] for line in [_heading(shown), *_visits(shown.visits, shown)]]
+        if lines == self._drawn:
+            return
+        if self._drawn:
+            self._stream.write(UP_AND_CLEAR.format(lines=len(self._drawn)))
+        self._stream.write("".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+        self._drawn = lines
+
+
+class Lines:
+    """Says what is new since the last look, a line for each piece of news."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: set[str] = set()
+
+    def tell(self, shown: Shown) -> None:
+        """Say each state entered and left, each failed try, and the metrics."""
+        for line in self._news(shown):
+            if line not in self._said:
+                self._said.add(line)
+                self._say(line)
+
+    def _news(self, shown: Shown) -> Iterator[str]:
+        for visit in (visit for visit in shown.visits if visit.type in SHOWN_TYPES):
+            again = f" (redrive {visit.redrive})" if visit.redrive else ""
+            yield f"{visit.entered_seconds:8.1f} s  {visit.state} …{again}"
+            for failure in visit.failures:
+                yield f"{failure.at_seconds:8.1f} s  {visit.state}: {failure.error}: {_short(failure.cause)}"
+            if visit.left_seconds is not None:
+                yield f"{visit.left_seconds:8.1f} s  {visit.state} {MARKS[visit.outcome]}"
+        if shown.metrics:
+            yield "metrics: " + " ".join(f"{name}={value:g}" for name, value in sorted(shown.metrics.items()))

@@ -1,0 +1,43 @@
+"""Which agent this is: an id that its folder keeps, and the folder to itself."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from isthmus.errors import EnvironmentProblem
+
+
+def agent_id(folder: Path) -> str:
+    """Return the id of the agent that works in ``folder``: the same after each of its deaths."""
+    file = folder / "agent"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not file.is_file():
+        temporary = file.with_suffix(".new")
+        temporary.write_text(uuid.uuid4().hex, encoding="ascii")
+        os.replace(temporary, file)
+    return file.read_text(encoding="ascii")
+
+
+@contextmanager
+def sole_agent(folder: Path) -> Iterator[None]:
+    """Hold the folder: a second agent in it would end the first one's attempt as its own lost one.
+
+    The lock is the kernel's (flock) and ends with its process, however that ends.
+
+    Raises:
+        EnvironmentProblem: another agent holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "agent.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EnvironmentProblem(
+                f"another agent works in {folder}; end it first, or give this one a --folder of its own"
+            ) from error
+        yield

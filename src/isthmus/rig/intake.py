@@ -1,0 +1,78 @@
+"""Moves messages from a rig's queue to its waiting list, also while a training runs.
+
+A queue (SQS, standard) neither keeps an order nor hands out the message that one asks for; the list does
+both. A message is deleted once its item is written: a crash in between delivers it again, and it finds its
+item there. "If your system requires that order be preserved, we recommend using a FIFO queue or adding
+sequencing information in each message so you can reorder the messages when they're received." (SQS
+developer guide, "Amazon SQS standard queues")
+"""
+
+from __future__ import annotations
+
+import threading
+
+from isthmus.errors import Unavailable
+from isthmus.ports import JobQueue
+from isthmus.rig.lease import Report
+from isthmus.rig.waiting import WaitingList
+
+PAUSE_SECONDS = 5.0
+"""After a failure; a queue that does not answer is not asked without end."""
+
+
+class Intake:
+    """``arrived`` is set whenever something new waits; who looks at the list clears it first."""
+
+    def __init__(self, queue: JobQueue, waiting: WaitingList, report: Report) -> None:
+        self._queue = queue
+        self._waiting = waiting
+        self._report = report
+        self._closed = threading.Event()
+        self.arrived = threading.Event()
+
+    def drain(self, *, wait_seconds: int = 0) -> None:
+        """Take in everything that is visible now. ``wait_seconds`` above 0 asks every server of the queue
+        ("Amazon SQS short and long polling"), for a message at a time at least.
+
+        Raises:
+            Unavailable: the queue or the table did not answer; what was not deleted comes back.
+        """
+        while self.once(wait_seconds=wait_seconds):
+            continue
+
+    def once(self, *, wait_seconds: int) -> int:
+        """Take in what one call returns; return how many messages were taken. Raises Unavailable."""
+        taken = 0
+        for message in self._queue.receive(wait_seconds=wait_seconds):
+            if message.work is None:
+                # It stays, comes back, and ends in the queue's dead-letter queue, which raises an alarm.
+                self._report("message left: it cannot be read", error=message.problem)
+                continue
+            if self._waiting.add(message.work):
+                work = message.work
+                self._report("work waits", job_key=work.job_key, fencing=work.fencing, team=work.team)
+            self._queue.delete(message.receipt)
+            taken += 1
+            self.arrived.set()
+        return taken
+
+    def start(self, wait_seconds: int) -> None:
+        """Take in whatever comes, in a thread of its own, until ``close``."""
+        threading.Thread(target=self._run, args=(wait_seconds,), name="intake", daemon=True).start()
+
+    def close(self) -> None:
+        """Take in no more; a call under way is not waited for: what it brings comes back, or waits."""
+        self._closed.set()
+        self.arrived.set()
+
+    def _run(self, wait_seconds: int) -> None:
+        while not self._closed.is_set():
+            try:
+                self.once(wait_seconds=wait_seconds)
+            except Unavailable as error:
+                self._report("no work", error=str(error))
+                self._closed.wait(PAUSE_SECONDS)
+            except Exception as error:
+                # A thread that died here would leave the rig idle for good, without a word.
+                self._report("intake failed", error=f"{type(error).__name__}: {error}")
+                self._closed.wait(PAUSE_SECONDS)

@@ -1,0 +1,151 @@
+"""Remove the versions of layers, functions and components that nothing refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import msgspec
+
+from isthmus.errors import RolloutBusy
+from isthmus.model import layout
+from isthmus.planning.collection import (
+    ComponentVersion,
+    FunctionVersion,
+    Garbage,
+    Holdings,
+    LayerVersion,
+    garbage,
+)
+from isthmus.ports import Item, Records
+from isthmus.workflows.deploy_edge import EDGE
+from isthmus.workflows.rollout_lock import acquire, give_back
+
+HOLDER = "isthmus-collect"
+"""What this holds locks as; two collections at a time do each other no harm."""
+LOCK_SECONDS = 900
+"""How long a collection may take before a roll-out may begin beside it."""
+
+
+class Storage(msgspec.Struct, frozen=True):
+    """Lambda's code storage in the region, by all functions and layers of the account."""
+
+    used_bytes: int
+    limit_bytes: int
+
+
+class Estate(Protocol):
+    """A stack's versions on AWS, with everything that refers to them outside the table."""
+
+    def models(self) -> set[str]: ...
+    def holdings(self, models: Collection[str]) -> Holdings: ...
+    def storage(self) -> Storage: ...
+    def remove_component(self, version: ComponentVersion) -> None: ...
+    def remove_function(self, version: FunctionVersion) -> None: ...
+    def remove_layer(self, version: LayerVersion) -> None: ...
+
+
+class Collected(msgspec.Struct, frozen=True):
+    """What was found, or removed; ``busy`` models were left alone, since a roll-out is under way."""
+
+    garbage: Garbage
+    freed_bytes: int
+    storage: Storage
+    busy: tuple[str, ...] = ()
+
+
+def plan_collection(stack: str, estate: Estate, records: Records, keep: int) -> Collected:
+    """Return what ``collect`` would remove; nothing is changed."""
+    found = _find(stack, estate, records, estate.models(), keep)
+    return Collected(found, found.size_bytes, estate.storage())
+
+
+def collect(
+    stack: str, estate: Estate, records: Records, keep: int, *, now: float, report: Callable[[str], None]
+) -> Collected:
+    """Remove what nothing refers to, under the locks that roll-outs take.
+
+    Raises:
+        RolloutBusy: a deployment to the core devices is being written; wait for it.
+    """
+    models = estate.models()
+    with _locked(models, records, now) as busy:
+        found = _find(stack, estate, records, models, keep, busy)
+        for component in found.components:
+            report(f"component {component.component} {component.version}")
+            estate.remove_component(component)
+        for function in found.functions:
+            report(f"function {function.function}:{function.number}")
+            estate.remove_function(function)
+        for layer in found.layers:
+            report(f"layer {layer.layer}:{layer.number}")
+            estate.remove_layer(layer)
+    return Collected(found, found.size_bytes, estate.storage(), busy)
+
+
+def _find(
+    stack: str,
+    estate: Estate,
+    records: Records,
+    models: Collection[str],
+    keep: int,
+    busy: Collection[str] = (),
+) -> Garbage:
+    """Return the garbage, after adding what the table refers to; a busy model's versions all stay."""
+    held = estate.holdings(models)
+    champions = records.query(layout.CHAMPIONS)
+    functions = {pair for item in champions for pair in _in_service(stack, item)}
+    components = {
+        (name, version)
+        for model in models
+        for versions in _edge_records(model, records)
+        for name, version in versions.items()
+    }
+    components |= {
+        (entry.component, entry.version)
+        for entry in held.components
+        if layout.component_of(stack, entry.component) in busy
+    }
+    waiting = {layout.layer_name(stack, model) for model in busy}
+    held = msgspec.structs.replace(
+        held,
+        candidates=held.candidates - {layout.function_name(stack, model) for model in busy},
+        layers=tuple(entry for entry in held.layers if entry.layer not in waiting),
+        named_functions=held.named_functions | functions,
+        named_components=held.named_components | components,
+    )
+    return garbage(held, keep)
+
+
+def _in_service(stack: str, champion: Item) -> Iterator[tuple[str, int]]:
+    """Yield a model's version in service, and the one that was before it: a rollback finds it there."""
+    function = layout.function_name(stack, str(champion["model"]))
+    for name in ("version", "previous_version"):
+        if champion.get(name):
+            yield function, int(champion[name])
+
+
+def _edge_records(model: str, records: Records) -> list[dict[str, str]]:
+    """Return the component versions that the model has at the edge, and would go back to."""
+    item = records.get(layout.model_pk(model), EDGE) or {}
+    return [item.get("current") or {}, item.get("previous") or {}]
+
+
+@contextmanager
+def _locked(models: Collection[str], records: Records, now: float) -> Iterator[tuple[str, ...]]:
+    """Hold the edge's lock and that of each model that has none; yield the models that are busy."""
+    acquire(EDGE, HOLDER, records=records, now=now, seconds=LOCK_SECONDS)
+    held, busy = [EDGE], []
+    try:
+        for model in sorted(models):
+            try:
+                acquire(layout.model_pk(model), HOLDER, records=records, now=now, seconds=LOCK_SECONDS)
+            except RolloutBusy:
+                busy.append(model)
+            else:
+                held.append(layout.model_pk(model))
+        yield tuple(busy)
+    finally:
+        for pk in held:
+            give_back(pk, HOLDER, records=records)

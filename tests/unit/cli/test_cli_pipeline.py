@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from isthmus.cli.main import main
+from isthmus.cli.pipeline_text import Lines, Picture, describe
+from isthmus.model.execution import Failure, Visit
+from isthmus.model.plan import Plan, Refusal
+from isthmus.workflows.follow_job import JobStatus
+from isthmus.workflows.show_pipeline import Shown
+
+BEGIN = Visit(state="Begin", type="Pass", outcome="succeeded", entered_seconds=0, left_seconds=0)
+REGISTER = Visit(
+    state="RegisterDataset",
+    type="Task",
+    outcome="succeeded",
+    entered_seconds=0.1,
+    left_seconds=1.6,
+    attempts=1,
+)
+TRAINS = Visit(state="TrainOnRig", type="Task", entered_seconds=2.0, attempts=1)
+FAILED = Visit(
+    state="TrainOnRig",
+    type="Task",
+    outcome="failed",
+    entered_seconds=2.0,
+    left_seconds=9.5,
+    attempts=2,
+    failures=(
+        Failure(at_seconds=4.0, error="Unavailable", cause="the table did not answer"),
+        Failure(at_seconds=9.5, error="TrainingFailed", cause="exit code 1\nKeyError: 'label'"),
+    ),
+)
+AGAIN = Visit(state="TrainOnRig", type="Task", entered_seconds=30.0, attempts=1, redrive=1)
+PLAN = Plan(
+    job_key="k",
+    fencing=2,
+    device="rig-1",
+    zone="onprem-milan",
+    queue_url="q",
+    refusals=(Refusal(device="rig-2", reason="has no mxnet"),),
+)
+
+
+def shown(*visits: Visit, state: str = "RUNNING", **more: Any) -> Shown:
+    job = {
+        name: more.pop(name) for name in ("error", "cause", "redrives", "candidate", "reason") if name in more
+    }
+    status = JobStatus(job_key="k", state=state, model="digits", **job)
+    return Shown(job=status, dataset="numbers", visits=visits, **more)
+
+
+def test_a_pipeline_in_full() -> None:
+    text = describe(
+        shown(
+            BEGIN,
+            REGISTER,
+            FAILED,
+            AGAIN,
+            state="FAILED",
+            error="TrainingFailed",
+            cause="exit code 1",
+            redrives=1,
+            candidate=0.98,
+            reason="first",
+            plan=PLAN,
+            metrics={"loss": 0.25},
+            execution="arn:e",
+            link="https://console",
+        )
+    )
+    assert text.splitlines() == [
+        "pipeline k: digits from numbers, FAILED, redriven once",
+        "  ✓      0.1 s  RegisterDataset        1.5 s",
+        "  ✗      2.0 s  TrainOnRig             7.5 s  2 attempts",
+        "      4.0 s: Unavailable: the table did not answer",
+        "      9.5 s: TrainingFailed: KeyError: 'label'",
+        "  ↻ redrive 1",
+        "  …     30.0 s  TrainOnRig                  ",
+        "accuracy 0.9800, champion's none: first",
+        "metrics: loss=0.25",
+        "attempt 2 on rig-1 in onprem-milan",
+        "  not on rig-2: has no mxnet",
+        "TrainingFailed: exit code 1",
+        "go on from there: isthmus pipeline redrive k",
+        "execution arn:e",
+        "https://console",
+    ]
+
+
+def test_what_cannot_be_redriven_says_what_to_do_instead() -> None:
+    reason = "job k cannot be redriven (too old): run it again with `isthmus job retry k`"
+    text = describe(shown(FAILED, state="FAILED", error="Boom", not_redrivable=reason))
+    assert reason in text
+    assert "go on from there" not in text
+
+
+def test_a_nested_machine_is_shown_below_the_state_that_started_it() -> None:
+    deploys = Visit(state="DeployCloud", type="Task", entered_seconds=3, nested="arn:child")
+    stage = Visit(state="StageModel", type="Task", entered_seconds=0.5)
+    lines = describe(shown(deploys, nested={"arn:child": (BEGIN, stage)})).splitlines()
+    assert lines[2].startswith("      … ")
+    assert "StageModel" in lines[2]
+    assert not any("Begin" in line for line in lines)
+
+
+def test_lines_tell_each_piece_of_news_once() -> None:
+    told: list[str] = []
+    lines = Lines(told.append)
+    lines.tell(shown(BEGIN, REGISTER))
+    lines.tell(shown(BEGIN, REGISTER))
+    assert told == ["     0.1 s  RegisterDataset …", "     1.6 s  RegisterDataset ✓"]
+    lines.tell(shown(BEGIN, REGISTER, TRAINS))
+    lines.tell(shown(BEGIN, REGISTER, FAILED))
+    lines.tell(shown(BEGIN, REGISTER, FAILED, AGAIN, metrics={"loss": 0.5}))
+    assert told[2:] == [
+        "     2.0 s  TrainOnRig …",
+        "     4.0 s  TrainOnRig: Unavailable: the table did not answer",
+        "     9.5 s  TrainOnRig: TrainingFailed: KeyError: 'label'",
+        "     9.5 s  TrainOnRig ✗",
+        "    30.0 s  TrainOnRig … (redrive 1)",
+        "metrics: loss=0.5",
+    ]
+
+
+def test_a_picture_is_drawn_over_the_one_before_and_only_when_it_changes() -> None:
+    stream = io.StringIO()
+    picture = Picture(stream)
+    picture.tell(shown(REGISTER))
+    first = stream.getvalue()
+    picture.tell(shown(REGISTER))
+    assert stream.getvalue() == first
+    assert first.count("\n") == 2
+    picture.tell(shown(REGISTER, TRAINS))
+    second = stream.getvalue().removeprefix(first)
+    assert second.startswith("\x1b[2F\x1b[J")
+    assert second.count("\n") == 3
+
+
+def test_a_limit_below_one_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pipeline", "list", "--limit", "0"]) == 2
+    assert "--limit must be at least 1; it is 0" in capsys.readouterr().err

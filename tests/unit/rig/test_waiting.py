@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from isthmus.adapters.local.queue import ManualClock, MemoryQueue
+from isthmus.adapters.local.records import MemoryRecords
+from isthmus.errors import Unavailable
+from isthmus.model import layout
+from isthmus.model.messages import Work
+from isthmus.rig.intake import Intake
+from isthmus.rig.waiting import CLAIM_SECONDS, WaitingList
+
+RIG = "rig-1"
+
+
+def work(name: str = "job", fencing: int = 1, team: str = "default") -> Work:
+    return Work(
+        job_key=name, fencing=fencing, job="", manifest="", token="t", execution="e",
+        team=team, submitted_at="2026-11-22T12:00:00.000Z",
+    )  # fmt: skip
+
+
+class Shared:
+    """One table and one clock, with as many agents as a test wants."""
+
+    def __init__(self) -> None:
+        self.records, self.clock = MemoryRecords(), ManualClock()
+
+    def agent(self, name: str) -> WaitingList:
+        return WaitingList(RIG, name, self.records, self.clock)
+
+
+@pytest.fixture
+def shared() -> Shared:
+    return Shared()
+
+
+def test_delivered_twice_it_waits_once(shared: Shared) -> None:
+    mine = shared.agent("a")
+    assert mine.add(work())
+    shared.clock.sleep(5)
+    assert not mine.add(work())
+    assert mine.add(work(fencing=2))
+    assert [entry.work.fencing for entry in mine.in_turn()] == [1, 2]
+
+
+def test_a_redriven_executions_token_takes_the_place_of_the_one_before(shared: Shared) -> None:
+    mine, first = shared.agent("a"), work()
+    again = msgspec.structs.replace(first, token="redriven", redrives=1)
+    assert mine.add(first)
+    assert mine.add(work("other"))
+    assert mine.add(again)
+    assert not mine.add(first), "the older message, delivered once more, brings no old token back"
+    assert not mine.add(again)
+    assert [entry.work.token for entry in mine.in_turn()] == ["redriven", "t"]
+
+
+def test_two_agents_claim_each_attempt_once(shared: Shared) -> None:
+    one, two = shared.agent("a"), shared.agent("b")
+    for name in ("first", "second", "third"):
+        one.add(work(name))
+    claimed = [one.claim(), two.claim()]
+    assert [entry.job_key for entry in claimed if entry] == ["first", "second"]
+    assert one.claim() == claimed[0], "its own claim is its own until it runs out"
+
+
+class Race(MemoryRecords):
+    """Another agent claims what was just read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_update = lambda: None
+
+    def update(self, pk: str, sk: str, values: object, **conditions: object) -> None:
+        race, self.before_update = self.before_update, lambda: None
+        race()
+        super().update(pk, sk, values, **conditions)  # type: ignore[arg-type]
+
+
+def test_an_agent_that_was_second_takes_the_next(shared: Shared) -> None:
+    shared.records = records = Race()
+    one, two = shared.agent("a"), shared.agent("b")
+    one.add(work("first"))
+    one.add(work("second"))
+    won: list[Work | None] = []
+    records.before_update = lambda: won.append(two.claim())
+    lost = one.claim()
+    assert won[0] is not None
+    assert (won[0].job_key, lost and lost.job_key) == ("first", "second")
+
+
+def test_an_attempt_that_was_removed_meanwhile_is_not_made_anew_by_a_claim(shared: Shared) -> None:
+    shared.records = records = Race()
+    one, two = shared.agent("a"), shared.agent("b")
+    one.add(work())
+    records.before_update = lambda: two.remove(work())
+    assert one.claim() is None
+    assert records.query(layout.waiting_pk(RIG)) == []
+
+
+def test_the_claim_of_an_agent_that_died_runs_out(shared: Shared) -> None:
+    one, two = shared.agent("a"), shared.agent("b")
+    one.add(work())
+    assert one.claim() == work()
+    shared.clock.sleep(CLAIM_SECONDS - 1)
+    assert two.claim() is None
+    shared.clock.sleep(2)
+    assert two.claim() == work()
+    assert one.claim() is None, "it is the other's now"
+
+
+def test_teams_take_turns_over_agents_and_restarts(shared: Shared) -> None:
+    for number in range(3):
+        shared.agent("a").add(work(f"x{number}", team="x"))
+    shared.agent("a").add(work("y0", team="y"))
+    order = []
+    for agent in ("a", "b", "c", "d"):
+        claimed = shared.agent(agent).claim()
+        assert claimed is not None
+        shared.agent(agent).note_turn(claimed.team)
+        order.append(claimed.job_key)
+        shared.clock.sleep(1)
+    assert order == ["x0", "y0", "x1", "x2"]
+
+
+def test_what_a_newer_version_wrote_is_left_to_it(shared: Shared) -> None:
+    mine = shared.agent("a")
+    plain = msgspec.to_builtins(work()) | {"schema": "isthmus/work/9"}
+    shared.records.put({"pk": layout.waiting_pk(RIG), "sk": "WORK#new#1", "work": plain, "arrived_at": ""})
+    mine.add(work())
+    assert mine.claim() == work()
+
+
+class SilentTable(MemoryRecords):
+    """Does not answer writes while ``silent``."""
+
+    silent = True
+
+    def create(self, item: dict[str, object]) -> bool:
+        if self.silent:
+            raise Unavailable("no route")
+        return super().create(item)
+
+
+def test_a_message_is_deleted_only_when_its_item_is_written(shared: Shared) -> None:
+    shared.records = table = SilentTable()
+    queue, mine = MemoryQueue(), shared.agent("a")
+    intake = Intake(queue, mine, lambda event, **fields: None)
+    queue.send(work())
+    with pytest.raises(Unavailable):
+        intake.drain()
+    assert list(queue.in_flight.values()) == [work()]
+    table.silent = False
+    queue.redeliver()
+    intake.drain()
+    assert (queue.in_flight, mine.claim()) == ({}, work())
+
+
+def test_unread_messages_stay_in_the_queue_and_are_reported(shared: Shared) -> None:
+    from isthmus.ports import Message
+
+    class Garbled(MemoryQueue):
+        def receive(self, *, wait_seconds: int) -> list[Message]:
+            garbled, self.garbled = self.garbled, []
+            return garbled
+
+        garbled = [Message("r1", None, "not JSON"), Message("r2", work())]
+
+    said: list[tuple[str, dict[str, object]]] = []
+    queue, deleted = Garbled(), []
+    queue.delete = deleted.append  # type: ignore[method-assign]
+    Intake(queue, shared.agent("a"), lambda event, **fields: said.append((event, fields))).drain()
+    assert deleted == ["r2"]
+    assert said[0] == ("message left: it cannot be read", {"error": "not JSON"})
+
+
+def test_a_removal_leaves_what_a_redrive_renewed(shared: Shared) -> None:
+    """The execution is redriven while an agent finds out that nobody waits for the older token."""
+    mine = shared.agent("a")
+    mine.add(work())
+    old = mine.claim()
+    assert old is not None
+    renewed = msgspec.structs.replace(work(), redrives=1, token="newer")
+    assert mine.add(renewed)
+    mine.remove(old)
+    assert mine.claim() == renewed
+    mine.remove(renewed)
+    mine.remove(renewed)
+    assert mine.claim() is None
