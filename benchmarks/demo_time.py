@@ -49,7 +49,7 @@ def _measure(demo: Demo, scratch: Path) -> None:
     rounds, references, steps = [], [], []
     for number in range(1, ROUNDS + 1):
         folder = scratch / str(number)
-        _write_job(demo.example, folder, number)
+        write_job(demo.example, folder, number)
         cloud, edge, spent = _path(demo, folder / "job.yaml", sample, number)
         rounds.append((cloud, edge))
         steps.append(spent)
@@ -74,7 +74,8 @@ def _measure(demo: Demo, scratch: Path) -> None:
     )
 
 
-def _write_job(example: Path, folder: Path, number: int) -> None:
+def write_job(example: Path, folder: Path, number: int) -> None:
+    """Write a job of its own: the example with another comment in its script."""
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns("__pycache__"))
     script = folder / "train.py"
     script.write_text(f"# round {number} {time.time_ns()}\n" + script.read_text())
