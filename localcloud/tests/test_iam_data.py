@@ -163,6 +163,14 @@ def test_a_key_is_meant_by_its_arn_also_where_an_alias_names_it(cloud: Cloud, ke
     user.refused("kms:Encrypt", kms.encrypt, KeyId="alias/guarded", Plaintext=b"x")
 
 
+def test_what_concerns_no_key_is_allowed_by_the_identitys_policy_alone(cloud: Cloud, key: str) -> None:
+    user = User(cloud, grant(["kms:ListKeys", "kms:ListAliases", "kms:CreateKey"]))
+    kms = user.client("kms")
+    assert key in [entry["KeyArn"] for entry in kms.list_keys()["Keys"]]
+    assert kms.list_aliases()["Aliases"]
+    assert kms.create_key()["KeyMetadata"]["Arn"]
+
+
 def test_unsigned_requests_and_unknown_keys_are_refused(cloud: Cloud, bucket: str) -> None:
     stranger = client_with(cloud, "sqs", "AKIAIOSFODNN7NOBODY1", "secret")
     with pytest.raises(ClientError, match="security token included in the request is invalid"):

@@ -4,12 +4,16 @@ from typing import Any
 
 import pytest
 
+from isthmus_localcloud.iam.calls import Check
 from isthmus_localcloud.iam.conditions import hold
+from isthmus_localcloud.iam.decisions import needs_consent
 from isthmus_localcloud.iam.policies import Decision, Policies, Principal, Question, parse, without
 from isthmus_localcloud.iam.wildcards import arn_matches, matches
 
 ROLE = "arn:aws:iam::000000000000:role/worker"
-WORKER = Principal("000000000000", frozenset({ROLE}))
+SESSION = "arn:aws:sts::000000000000:assumed-role/worker/s"
+USER = "arn:aws:iam::000000000000:user/ann"
+WORKER = Principal("000000000000", SESSION, ROLE)
 EVENTS = Principal("000000000000", service="events.amazonaws.com")
 KEY = "arn:aws:kms:eu-west-1:000000000000:key/1"
 ROOT = {"AWS": "arn:aws:iam::000000000000:root"}
@@ -118,6 +122,38 @@ def test_boundaries_and_session_policies_have_to_allow_too() -> None:
     allow = [statement("Allow", "kms:*")]
     assert decide(identity=allow, limits=[allow]) is Decision.ALLOWED
     assert decide(identity=allow, limits=[[statement("Allow", "s3:*")]]) is Decision.NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("who", "named", "decision"),
+    [
+        (WORKER, ROLE, Decision.NOT_ALLOWED),
+        (WORKER, SESSION, Decision.ALLOWED_BY_RESOURCE),
+        (Principal("000000000000", USER), USER, Decision.ALLOWED_BY_RESOURCE),
+    ],
+)
+def test_limits_hold_for_what_is_allowed_to_a_role_but_not_to_its_session_or_a_user(
+    who: Principal, named: str, decision: Decision
+) -> None:
+    resource = [statement("Allow", "kms:*", Principal={"AWS": named})]
+    assert decide(who, resource=resource, limits=[[statement("Allow", "s3:*")]]) is decision
+    assert decide(who, resource=resource, limits=[[statement("Allow", "kms:*")]]).allows
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "needed"),
+    [
+        ("kms:Decrypt", KEY, True),
+        ("kms:ListKeys", "*", False),
+        ("kms:ListAliases", "*", False),
+        ("kms:CreateKey", "*", False),
+        ("sts:AssumeRole", ROLE, True),
+        ("iam:PassRole", ROLE, False),
+        ("sqs:SendMessage", "arn:aws:sqs:eu-west-1:000000000000:q", False),
+    ],
+)
+def test_keys_and_roles_that_are_assumed_have_to_consent(action: str, resource: str, needed: bool) -> None:
+    assert needs_consent(Check(action, resource)) is needed
 
 
 def test_not_action_and_not_resource_mean_all_but_these() -> None:

@@ -174,11 +174,28 @@ def api(cloud: Cloud) -> str:
     return f"https://{made}.execute-api.{REGION}.amazonaws.com/v"
 
 
-def call(cloud: Cloud, url: str, key: str = "", secret: str = "") -> tuple[int, str]:
+class WithoutHost(SigV4Auth):  # type: ignore[misc]
+    """Signs everything but the host."""
+
+    def headers_to_sign(self, request: AWSRequest) -> Any:
+        headers = super().headers_to_sign(request)
+        del headers["host"]
+        return headers
+
+
+def call(
+    cloud: Cloud,
+    url: str,
+    key: str = "",
+    secret: str = "",
+    token: str | None = None,
+    scope: tuple[str, str] = ("execute-api", REGION),
+    signed_by: type[SigV4Auth] = SigV4Auth,
+) -> tuple[int, str]:
     """Status and body of a GET, signed if there is a key."""
     request = AWSRequest("GET", url)
     if key:
-        SigV4Auth(Credentials(key, secret), "execute-api", REGION).add_auth(request)
+        signed_by(Credentials(key, secret, token), *scope).add_auth(request)
     headers = {**dict(request.headers.items()), "Host": urlsplit(url).netloc}
     sent = urllib.request.Request(cloud.url + urlsplit(url).path, headers=headers)
     try:
@@ -207,6 +224,49 @@ def test_an_api_with_iam_takes_a_right_signature_of_somebody_who_may_invoke_it(
     status, message = call(cloud, api, "AKIAIOSFODNN7NOBODY1", "x")
     assert (status, message) == (403, "The security token included in the request is invalid.")
     assert call(cloud, api, "test", "test") == (200, "here")
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        (("s3", REGION), "Credential should be scoped to correct service: 'execute-api'."),
+        (("execute-api", "us-east-2"), "Credential should be scoped to a valid region, not 'us-east-2'."),
+    ],
+)
+def test_an_api_takes_no_signature_for_another_service_or_region(
+    cloud: Cloud, api: str, scope: tuple[str, str], said: str
+) -> None:
+    user = User(cloud, grant("execute-api:Invoke"))
+    assert call(cloud, api, user.key, user.secret) == (200, "here")
+    status, message = call(cloud, api, user.key, user.secret, scope=scope)
+    assert (status, message.strip()) == (403, said)
+
+
+def test_an_api_takes_no_signature_that_would_do_for_another_host(cloud: Cloud, api: str) -> None:
+    user = User(cloud, grant("execute-api:Invoke"))
+    status, message = call(cloud, api, user.key, user.secret, signed_by=WithoutHost)
+    assert status == 403
+    assert message.startswith("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+
+
+def test_a_sessions_key_calls_an_api_only_with_the_sessions_token(cloud: Cloud, api: str) -> None:
+    user = User(cloud, grant("s3:*"))
+    given = assumed(cloud, "caller-of-an-api", user, grant("execute-api:Invoke"))
+    key, secret, token = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
+    assert call(cloud, api, key, secret, token) == (200, "here")
+    invalid = (403, "The security token included in the request is invalid.")
+    assert call(cloud, api, key, secret) == invalid
+    assert call(cloud, api, key, secret, token[::-1]) == invalid
+
+
+def assumed(cloud: Cloud, name: str, user: User, *statements: dict[str, Any]) -> dict[str, str]:
+    """Credentials of a session of a new role, which trusts the user and may do the statements."""
+    trust = {"Effect": "Allow", "Principal": {"AWS": user.arn}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    made = cloud.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]
+    allow(cloud, name, *statements)
+    given = user.client("sts").assume_role(RoleArn=made["Arn"], RoleSessionName="session")["Credentials"]
+    return {field: str(value) for field, value in given.items()}
 
 
 def test_an_api_reaches_a_function_by_the_functions_policy_alone(cloud: Cloud, api: str) -> None:
@@ -327,6 +387,17 @@ def test_a_session_is_held_to_its_role_and_its_session_policy(cloud: Cloud) -> N
     stranger = User(cloud, grant("s3:*"))
     assume = stranger.client("sts").assume_role
     stranger.refused("sts:AssumeRole", assume, RoleArn=role, RoleSessionName="session")
+
+
+def test_a_role_that_trusts_only_a_service_is_assumed_by_nobody_else(cloud: Cloud) -> None:
+    role = make_role(cloud, "of-a-service", LAMBDA, grant("sqs:*"))
+    user = User(cloud, grant("sts:AssumeRole", role))
+    assume = user.client("sts").assume_role
+    user.refused("sts:AssumeRole", assume, RoleArn=role, RoleSessionName="session")
+    account = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [account]})
+    cloud.client("iam").update_assume_role_policy(RoleName="of-a-service", PolicyDocument=trust)
+    assert assume(RoleArn=role, RoleSessionName="session")["Credentials"]
 
 
 def test_the_signature_is_what_the_secret_makes_of_the_request() -> None:

@@ -188,3 +188,38 @@ def test_an_asynchronous_failure_reaches_the_dead_letter_queue(cloud: Cloud) -> 
     )
     found = wait_for(lambda: sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages"))
     assert json.loads(found[0]["Body"]) == {"why": "late"}
+
+
+LATE_IMPORT = """
+import time
+def handler(event, context):
+    print("begun", flush=True)
+    time.sleep((event or {}).get("sleep", 0))
+    import late
+    return late.WORD
+"""
+
+
+def test_an_update_lets_what_runs_on_the_old_version_end(cloud: Cloud) -> None:
+    """With its code, of which it may need more, and without a gap for who comes meanwhile."""
+    client = cloud.client("lambda")
+    cloud.function("drained", LATE_IMPORT)
+    log = cloud.state / "logs" / "function-drained.log"
+
+    def update(word: str) -> None:
+        archive = zipped(app=LATE_IMPORT, late=f'WORD = "{word}"')
+        client.update_function_code(FunctionName="drained", ZipFile=archive)
+
+    update("old")
+    client.get_waiter("function_updated_v2").wait(FunctionName="drained", WaiterConfig={"Delay": 1})
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(cloud.invoke, "drained", {"sleep": 3})
+        wait_for(lambda: log.exists() and "begun" in log.read_text())
+        update("new")
+        words = []
+        while not running.done():
+            error, word, _ = cloud.invoke("drained", {})
+            assert error is None
+            words.append(word)
+    assert running.result()[:2] == (None, "old")
+    assert words[-1] == "new" and set(words) <= {"old", "new"}

@@ -152,6 +152,8 @@ def _bus_heard(cloud: Cloud, bus: str, arn: str) -> None:
             detail = json.loads(message["Body"])["detail"]
             if detail["executionArn"] == arn:
                 heard.append((detail["redriveCount"], detail["status"]))
+                began = cloud.client("stepfunctions").describe_execution(executionArn=arn)["startDate"]
+                assert detail["startDate"] == int(began.timestamp() * 1000), "milliseconds, as on AWS"
         return len(heard) >= 4
 
     wait_for(all_four)
@@ -217,6 +219,21 @@ def test_a_stopped_execution_goes_on_in_the_state_in_which_it_was_stopped(cloud:
     client.stop_execution(executionArn=arn)
     wait_for(lambda: _ended(client, arn))
     assert entered(cloud, arn) == ["Before", "Wait", "Pause", "Pause"]
+
+
+def test_an_answer_to_a_token_from_before_is_told_that_nobody_waits(cloud: Cloud) -> None:
+    """It is still a token of that state machine: who may answer its tasks gets this, not a refusal."""
+    client = cloud.client("stepfunctions")
+    url = cloud.client("sqs").create_queue(QueueName="tokens-of-before")["QueueUrl"]
+    body = {"token.$": "$$.Task.Token"}
+    waits = task("sqs:sendMessage.waitForTaskToken", {"QueueUrl": url, "MessageBody": body}, TimeoutSeconds=1)
+    failed = cloud.execute(waits)
+    assert failed["error"] == "States.Timeout"
+    message = cloud.client("sqs").receive_message(QueueUrl=url)["Messages"][0]
+    client.redrive_execution(executionArn=failed["executionArn"])
+    wait_for(lambda: entered(cloud, failed["executionArn"]) == ["A", "A"])
+    token = json.loads(message["Body"])["token"]
+    assert refused(client.send_task_success, taskToken=token, output="{}")["Code"] == "TaskDoesNotExist"
 
 
 def parent_of(cloud: Cloud, name: str, child: dict[str, Any], **more: Any) -> dict[str, Any]:

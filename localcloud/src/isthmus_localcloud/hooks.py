@@ -32,7 +32,7 @@ def isthmus_patches() -> None:
         retention,
     )
     from .greengrass import routing
-    from .lambdas import crowding, layer_list, log_group
+    from .lambdas import crowding, draining, layer_list, log_group
     from .stepfunctions import denied, early_heartbeats, error_names, nested, redrive_api, stopping
     from .stepfunctions.jsonata_engine import evaluate
     from .stepfunctions.sagemaker_task import SageMakerTask
@@ -54,6 +54,7 @@ def isthmus_patches() -> None:
     log_group.apply()
     routing.apply()
     crowding.apply()
+    draining.apply()
     cloudformation_patches.apply()
     cloudformation_updates.apply()
     cloudformation_policies.apply()

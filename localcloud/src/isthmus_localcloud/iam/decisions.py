@@ -20,7 +20,7 @@ class Decider:
     def decide(self, caller: Caller, check: Check, account: str, region: str, operation: str) -> Decision:
         """``operation``: the call that takes the permission, for the record."""
         resource = attached.resource_policy(check.resource, account)
-        policies = caller.policies(resource, needs_consent=check.action.startswith("kms:"))
+        policies = caller.policies(resource, needs_consent=needs_consent(check))
         context = {
             name.lower(): value for name, value in self._context(caller, check, account, region).items()
         }
@@ -47,6 +47,18 @@ class Decider:
             **_of(caller),
             **{name: value if isinstance(value, str) else list(value) for name, value in check.keys.items()},
         }
+
+
+def needs_consent(check: Check) -> bool:
+    """Whether the resource's own policy has to name the caller or hand the decision to the account.
+
+    "IAM role trust policies and KMS key policies are exceptions to this logic, because they must explicitly
+    allow access for principals" (IAM user guide, "Policy evaluation logic"). ``*`` stands for no key, as in
+    CreateKey, ListAliases and ListKeys (KMS developer guide, "Specifying KMS keys in IAM policy statements").
+    """
+    if check.action.startswith("kms:"):
+        return check.resource != "*"
+    return check.action == "sts:AssumeRole"
 
 
 def _of(caller: Caller) -> dict[str, str]:

@@ -16,7 +16,10 @@ The last is what LocalEmu's own parts use for the account 000000000000.
 
 @dataclass(frozen=True)
 class Identity:
-    """A user, or a role's session. ``arn`` is what AWS's messages call it by."""
+    """A user, a role's session, or a role of which AWS asks what it may do (``arn`` is then the role's).
+
+    ``arn`` is what AWS's messages call it by; ``token``: the session's, which its requests have to bring.
+    """
 
     kind: str
     name: str
@@ -25,10 +28,12 @@ class Identity:
     role_arn: str = ""
     access_key: str = ""
     secret: str = ""
+    token: str = ""
 
     @property
     def principal(self) -> Principal:
-        return Principal(self.account, frozenset({self.arn, self.role_arn} - {""}))
+        own = self.arn if self.arn != self.role_arn else None
+        return Principal(self.account, own, self.role_arn or None)
 
     def policy_texts(self) -> Iterator[tuple[str, str]]:
         """Name and text of each of its policies, as they are now."""
@@ -90,6 +95,7 @@ def _of_session(session: Any, account: str) -> Identity:
         role_arn=session.role_arn,
         access_key=session.access_key_id,
         secret=session.secret_access_key,
+        token=session.session_token,
     )
 
 

@@ -1,7 +1,9 @@
 """Policies, and what they decide together.
 
 Source: IAM user guide, "Policy evaluation logic": an explicit Deny anywhere wins; within one account the
-resource's policy or the identity's may allow; permissions boundaries and session policies limit.
+resource's policy or the identity's may allow; permissions boundaries and session policies limit what the
+identity's policies allow, and what a resource's policy allows to the ARN of a role. What a resource's
+policy allows to a user's ARN, or to that of a role's session, they do not limit.
 """
 
 import enum
@@ -19,10 +21,11 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls. ``arns``: every ARN under which a resource's policy may name it, the session's too."""
+    """Who calls. ``arn``: the user's or the session's own; ``role_arn``: that of the session's role."""
 
     account: str
-    arns: frozenset[str] = frozenset()
+    arn: str | None = None
+    role_arn: str | None = None
     service: str | None = None
 
 
@@ -53,6 +56,7 @@ class Naming(enum.Enum):
 
     NO = enum.auto()
     ITSELF = enum.auto()
+    ITS_ROLE = enum.auto()
     ITS_ACCOUNT = enum.auto()
 
 
@@ -105,8 +109,10 @@ def named(principals: Any, who: Principal) -> Naming:
     if who.service is not None:
         return Naming.ITSELF if who.service in as_list(principals.get("Service", [])) else Naming.NO
     listed = as_list(principals.get("AWS", []))
-    if "*" in listed or who.arns.intersection(listed):
+    if "*" in listed or (who.arn is not None and who.arn in listed):
         return Naming.ITSELF
+    if who.role_arn is not None and who.role_arn in listed:
+        return Naming.ITS_ROLE
     if who.account in listed or f"arn:aws:iam::{who.account}:root" in listed:
         return Naming.ITS_ACCOUNT
     return Naming.NO
@@ -142,7 +148,7 @@ class Policies:
 
     ``limits``: a permissions boundary and session policies, each of which has to allow too.
     ``needs_consent``: identity policies count only if the resource's policy hands the decision to the
-    account; so with KMS keys.
+    account; so with KMS keys and with roles that are assumed.
     """
 
     identity: Sequence[Statement] = ()
@@ -155,12 +161,14 @@ class Policies:
         concerning = [(s, naming) for s, naming in applying if naming is not Naming.NO]
         if any(not s.allows for s, _ in concerning) or self._denied(question):
             return Decision.DENIED
-        if any(naming is Naming.ITSELF for _, naming in concerning):
+        namings = {naming for _, naming in concerning}
+        if Naming.ITSELF in namings:
             return Decision.ALLOWED_BY_RESOURCE
-        if self.needs_consent and not concerning:
+        if (self.needs_consent and not namings) or not all(_allow(limit, question) for limit in self.limits):
             return Decision.NOT_ALLOWED
-        allowed = _allow(self.identity, question) and all(_allow(limit, question) for limit in self.limits)
-        return Decision.ALLOWED if allowed else Decision.NOT_ALLOWED
+        if Naming.ITS_ROLE in namings:
+            return Decision.ALLOWED_BY_RESOURCE
+        return Decision.ALLOWED if _allow(self.identity, question) else Decision.NOT_ALLOWED
 
     def _denied(self, question: Question) -> bool:
         return any(

@@ -1,6 +1,7 @@
 """Verifying Signature Version 4 of a request, with botocore's own arithmetic.
 
-Source: IAM user guide, "Create a signed AWS API request".
+Source: IAM user guide, "Create a signed AWS API request". The sentences about a wrong scope are AWS's, as
+quoted in Kong/insomnia#713 and aws/aws-sdk-php#2469.
 """
 
 import hmac
@@ -38,6 +39,21 @@ def parse(header: str) -> Signature | None:
         return None
     names = tuple(found["headers"].split(";"))
     return Signature(found["key"], found["region"], found["service"], names, found["signature"])
+
+
+def out_of_scope(signature: Signature, service: str, region: str) -> str:
+    """What AWS says of a signature for another service or region, or without the host; empty if right.
+
+    Else one that was made for another API, or another service, would be taken here too.
+    """
+    said = []
+    if signature.region != region:
+        said.append(f"Credential should be scoped to a valid region, not '{signature.region}'. ")
+    if signature.service != service:
+        said.append(f"Credential should be scoped to correct service: '{service}'. ")
+    if "host" not in signature.headers:
+        said.append("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization. ")
+    return "".join(said)
 
 
 def is_right(

@@ -31,6 +31,7 @@ class ProcessRuntimeExecutor(RuntimeExecutor):  # type: ignore[misc]
         super().__init__(id, function_version)
         self._environment: Environment | None = None
         self._scratch: Path | None = None
+        self.busy = False
         self._state = StateFolder.of_this_process()
 
     def start(self, env_vars: dict[str, str]) -> None:
@@ -69,7 +70,11 @@ class ProcessRuntimeExecutor(RuntimeExecutor):  # type: ignore[misc]
             trace_id=payload.get("trace-id"),
             client_context=payload.get("client-context"),
         )
-        outcome = self._environment.invoke(invocation, float(function_timeout or 900))
+        self.busy = True
+        try:
+            outcome = self._environment.invoke(invocation, float(function_timeout or 900))
+        finally:
+            self.busy = False
         return InvocationResult(
             invocation.request_id,
             outcome.body,

@@ -13,6 +13,7 @@ from typing import Any
 
 from localemu.aws.api.stepfunctions import ExecutionRedrivenEventDetails, ExecutionStatus, HistoryEventType
 from localemu.services.stepfunctions.asl.component.program.program import Program
+from localemu.services.stepfunctions.asl.eval.callback.callback import CallbackConsumerLeft
 from localemu.services.stepfunctions.asl.eval.environment import Environment
 from localemu.services.stepfunctions.asl.eval.event.event_detail import EventDetails
 from localemu.services.stepfunctions.asl.eval.event.event_manager import EventHistoryContext, EventManager
@@ -68,6 +69,10 @@ class RedrivenWorker(ExecutionWorker):  # type: ignore[misc]
         manager._history_event_list.extend(before.event_manager.get_event_history())
         manager._event_id_gen._next_id = len(manager._history_event_list) + 1
         env.variable_store = before.variable_store
+        # A token of before is known and nobody waits for it: who answers it is told so.
+        for token, endpoint in before.callback_pool_manager._pool.items():
+            endpoint.report(CallbackConsumerLeft())
+            env.callback_pool_manager._pool[token] = endpoint
         context = env.states.context_object.context_object_data["Execution"]
         context["RedriveCount"] = execution.redrive_count
         context["RedriveTime"] = execution._to_serialized_date(execution.redrive_date)
