@@ -3,7 +3,8 @@
 Every resource that CloudFormation gets, once SAM has written the template out, is priced by its type
 from ``at_rest.json``; unit prices are the dated list in ``src/isthmus/planning/prices.json``. Free
 tiers are left out, but for the dashboard: an account's first three cost nothing. The reference is the
-smallest always-on alternative, one SageMaker endpoint on the smallest instance, from the same list.
+smallest always-on alternative, one SageMaker endpoint on the smallest instance that an endpoint can
+have, from the same list.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from isthmus.planning.cost import price_list
 ROOT = Path(__file__).resolve().parent.parent
 AT_REST = Path(__file__).with_name("at_rest.json")
 HOURS_A_MONTH = 730
+ENDPOINT_INSTANCE = "ml.t2.medium"
+"""The smallest of ProductionVariantInstanceType (SageMaker API reference), which has no ml.t3. AWS's own
+aws-samples/sagemaker-serverless-inference-benchmarking reckons with the same price an hour (cost_constants.py)."""
 Resources = dict[str, dict[str, Any]]
 
 
@@ -121,7 +125,7 @@ def main() -> None:
         with_a_fourth_dashboard=round(ours + prices.prices["dashboard_month"].usd, 4),
         resources=len(resources),
         prices=f"{prices.region}, {prices.as_of}",
-        reference_is="one SageMaker real-time endpoint on the smallest instance, which never sleeps",
+        reference_is=f"one SageMaker real-time endpoint on {ENDPOINT_INSTANCE}, the smallest, which never sleeps",
     )
 
 

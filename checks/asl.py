@@ -15,23 +15,46 @@ from statelint.config import Config
 from statelint.linter import Linter
 from statelint.problem import ProblemType
 
+from checks import flow
 from checks.findings import Finding
 from checks.machines import Machine, State, containers, load_machines
 from isthmus import errors
 
-SERVICE_PREFIXES = (
-    "States.",
-    "Lambda.",
-    "SQS.",
-    "Sqs.",
-    "Sns.",
-    "StepFunctions.",
-    "Sfn.",
-    "SageMaker.",
-    "DynamoDB.",
-    "DynamoDb.",
-)
-"""What the names of a service's own errors begin with; every other one is ours."""
+RESERVED_ERRORS = {
+    "States.ALL",
+    "States.BranchFailed",
+    "States.DataLimitExceeded",
+    "States.ExceedToleratedFailureThreshold",
+    "States.HeartbeatTimeout",
+    "States.Http.Socket",
+    "States.IntrinsicFailure",
+    "States.ItemReaderFailed",
+    "States.NoChoiceMatched",
+    "States.ParameterPathFailure",
+    "States.Permissions",
+    "States.QueryEvaluationError",
+    "States.ResultPathMatchFailure",
+    "States.ResultWriterFailed",
+    "States.Runtime",
+    "States.TaskFailed",
+    "States.Timeout",
+}
+"""Every name that the language reserves: https://states-language.net/spec.html#appendix-a, and
+https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html."""
+
+SERVICE_ERRORS = {
+    "Lambda.AWSLambdaException",
+    "Lambda.ClientExecutionTimeoutException",
+    "Lambda.SdkClientException",
+    "Lambda.ServiceException",
+    "Lambda.TooManyRequestsException",
+    "Runtime.ImportModuleError",
+    "SQS.SdkClientException",
+    "Sqs.SdkClientException",
+}
+"""The services' own errors that the machines handle, each by its full name: a misspelt one would never match.
+Lambda's: https://docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html. Of SQS only what
+keeps a request from being answered; documents spell its prefix in both ways."""
 
 RETRY_NOT_NEEDED = {"states:startExecution.sync", "states:startExecution.sync:2"}
 """Tasks that another retry of their own makes safe: a nested machine retries inside itself, and to start
@@ -62,21 +85,7 @@ UNREACHABLE = "no way leads here from StartAt"
 
 def unreachable(container: dict[str, Any]) -> set[str]:
     """Return the states of one definition (nested ones aside) that no way leads to."""
-    states = container["States"]
-    reached: set[str] = set()
-    waiting = [container.get("StartAt", "")]
-    while waiting:
-        name = waiting.pop()
-        if name in states and name not in reached:
-            reached.add(name)
-            waiting += _targets(states[name])
-    return set(states) - reached
-
-
-def _targets(state: State) -> list[str]:
-    branches = [*state.get("Choices", []), *state.get("Catch", [])]
-    named = [state.get("Next"), state.get("Default"), *(branch.get("Next") for branch in branches)]
-    return [name for name in named if name]
+    return set(container["States"]) - set(flow.entered(container, frozenset()))
 
 
 def heartbeat_below_timeout(name: str, state: State) -> Iterator[str]:
@@ -111,8 +120,8 @@ def errors_are_known(name: str, state: State) -> Iterator[str]:
         for error in handler.get("ErrorEquals", []):
             known = getattr(errors, error, None) if error.isidentifier() else None
             ours = isinstance(known, type) and issubclass(known, errors.IsthmusError)
-            if not ours and not error.startswith(SERVICE_PREFIXES):
-                yield f"handles {error}, which is neither in errors.py nor a service's own error"
+            if not ours and error not in RESERVED_ERRORS | SERVICE_ERRORS:
+                yield f"handles {error}, which is neither in errors.py nor among the errors in checks/asl.py"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -39,10 +39,14 @@ def containers(container: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a definition and every definition nested in it: branches and item processors."""
     yield container
     for state in container["States"].values():
-        nested = [*state.get("Branches", [])]
-        nested += [state[name] for name in ("ItemProcessor", "Iterator") if name in state]
-        for inner in nested:
+        for inner in nested(state):
             yield from containers(inner)
+
+
+def nested(state: State) -> list[dict[str, Any]]:
+    """Return the definitions right inside a state."""
+    inside = ("ItemProcessor", "Iterator")
+    return [*state.get("Branches", []), *(state[name] for name in inside if name in state)]
 
 
 def load_machines(root: Path) -> list[Machine]:

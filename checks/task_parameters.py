@@ -16,7 +16,7 @@ from checks.machines import Machine, State, load_machines
 from checks.operations import Operation, operation
 from checks.paths import read
 from checks.render import CONTEXT, effective_input, render
-from checks.samples import FOLDER, sample_input
+from checks.samples import FOLDER, sample_inputs, whole_input
 from checks.shapes import faults
 
 MAX_SECONDS = 99_999_999
@@ -29,27 +29,66 @@ def check(root: Path, samples: Path = FOLDER) -> list[Finding]:
 
 
 def check_machine(machine: Machine, samples: Path = FOLDER) -> list[Finding]:
+    try:
+        inputs = sample_inputs(machine, samples)
+    except CheckError as error:
+        return [Finding(machine.name, str(error))]
     found = []
     for name, state in machine.states():
-        where = f"{machine.name}.{name}"
+        where, whole = f"{machine.name}.{name}", whole_input(machine, name, samples)
         try:
-            found += [Finding(where, what) for what in _state(machine.name, name, state, samples)]
+            # What no way leads to, as after a dangling Next, is judged as if every field were set.
+            found += [Finding(where, what) for what in _state(state, inputs.get(name, whole))]
         except CheckError as error:
-            found.append(Finding(where, str(error)))
+            hint = _only_on_some_ways(state, whole)
+            found.append(Finding(where, f"{error}{hint}"))
     return found
 
 
-def _state(machine: str, name: str, state: State, samples: Path) -> Iterator[str]:
-    if state["Type"] not in ("Task", "Pass", "Map", "Parallel"):
-        return
+def _only_on_some_ways(state: State, whole: Any) -> str:
+    """Return what to add to a fault that would be none if every field of the sample were set."""
+    try:
+        list(_state(state, whole))
+    except CheckError:
+        return ""
+    return " on every way from StartAt: a state that sets it is not always before this one"
+
+
+def _state(state: State, document: Any) -> Iterator[str]:
     if "Arguments" in state or state.get("QueryLanguage") == "JSONata":
         raise CheckError("is in JSONata; this check reads JSONPath only: write Parameters")
-    given = effective_input(state, sample_input(machine, name, samples))
+    given = effective_input(state, document)
+    for path in paths_of(state):
+        read(path, given, CONTEXT)
+    if state["Type"] not in ("Task", "Pass", "Map", "Parallel"):
+        return
     parameters = render(state.get("Parameters", {}), given)
     if state["Type"] == "Task":
         called = operation(state["Resource"])
         yield from task_faults(called, parameters) if called else ()
         yield from _seconds(state, given)
+
+
+def paths_of(state: State) -> Iterator[str]:
+    """Yield the paths that a state reads outside of its parameters, and that have to select something."""
+    yield from (
+        state[field] for field in ("SecondsPath", "TimestampPath", "ErrorPath", "CausePath") if field in state
+    )
+    for rule in state.get("Choices", []):
+        yield from _variables(rule)
+
+
+def _variables(rule: dict[str, Any]) -> Iterator[str]:
+    """Yield what a Choice compares; after an IsPresent in the same And it may be missing."""
+    if "IsPresent" in rule:
+        return
+    if "Variable" in rule:
+        yield rule["Variable"]
+        yield from (value for field, value in rule.items() if field.endswith("Path"))
+    inner = [*rule.get("And", []), *rule.get("Or", []), *([rule["Not"]] if "Not" in rule else [])]
+    guarded = {part.get("Variable") for part in rule.get("And", []) if part.get("IsPresent") is True}
+    for part in inner:
+        yield from (path for path in _variables(part) if path not in guarded)
 
 
 def task_faults(called: Operation, parameters: Any) -> Iterator[str]:

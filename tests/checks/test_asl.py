@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from checks.asl import check, check_machine
+from checks.asl import SERVICE_ERRORS, check, check_machine
 from checks.findings import CheckError
 from checks.machines import Machine, load_machines
 from tests.checks.planting import ROOT, copy_tree, edit
@@ -62,6 +62,18 @@ PLANTED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda states: states["Work"].pop("Retry"), "m.Work: needs a Retry"),
     (waits_without_token, "m.Work: waits for a task token"),
     (lambda states: states["Work"]["Retry"][0].update(ErrorEquals=["NoSuchError"]), "m.Work: handles NoSuchError"),
+    (
+        lambda states: states["Work"]["Retry"][0].update(ErrorEquals=["States.Timeuot"]),
+        "m.Work: handles States.Timeuot",
+    ),
+    (
+        lambda states: states["Work"]["Retry"][0].update(ErrorEquals=["Lambda.TooManyRequestException"]),
+        "m.Work: handles Lambda.TooManyRequestException",
+    ),
+    (
+        lambda states: states["Work"].update(Catch=[{"ErrorEquals": ["SQS.SdkClientExeption"], "Next": "Each"}]),
+        "m.Work: handles SQS.SdkClientExeption",
+    ),
     (loop_that_nothing_leads_to, "m.Left: no way leads here from StartAt"),
 ]  # fmt: skip
 
@@ -84,10 +96,22 @@ def test_a_planted_fault_is_named(plant: Callable[[dict[str, Any]], object], exp
     assert any(finding.startswith(expected) for finding in found), found
 
 
-def test_the_error_of_our_own_tree_is_known() -> None:
+@pytest.mark.parametrize("error", ["AttemptLost", "States.Timeout", "Lambda.TooManyRequestsException"])
+def test_an_error_of_ours_of_the_language_or_of_a_service_is_known(error: str) -> None:
     definition = machine()
-    definition["States"]["Work"]["Retry"][0]["ErrorEquals"] = ["AttemptLost"]
+    definition["States"]["Work"]["Retry"][0]["ErrorEquals"] = [error]
     assert findings(definition) == []
+
+
+def test_no_error_of_a_service_is_listed_that_no_machine_handles() -> None:
+    handled = {
+        error
+        for machine in load_machines(ROOT)
+        for _, state in machine.states()
+        for handler in (*state.get("Retry", []), *state.get("Catch", []))
+        for error in handler["ErrorEquals"]
+    }
+    assert handled >= SERVICE_ERRORS
 
 
 def test_a_definition_needs_every_substitution(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ OWN_CHECKS = "-m checks "
 CHECKOV = "--config-file checks/checkov.yaml"
 FAULTS: dict[str, list[tuple[Plant, str]]] = {
     OWN_CHECKS: [
-        (in_state("RegisterDataset", lambda state: state.update(Next="Nowhere")), 'No state found named "Nowhere"'),
+        (in_state("KeepEdgeWait", lambda state: state.update(Next="Nowhere")), 'No state found named "Nowhere"'),
         (
             in_state("EvaluateModel", lambda state: state.update(HeartbeatSeconds=900)),
             "EvaluateModel: HeartbeatSeconds (900) must be less than TimeoutSeconds (900)",
@@ -72,6 +72,14 @@ FAULTS: dict[str, list[tuple[Plant, str]]] = {
         (
             in_state("PlanTraining", lambda state: state["Parameters"].update(FunctionName="not a name")),
             "FunctionName: 'not a name' does not match",
+        ),
+        (
+            in_state("PackageModel", lambda state: state["Retry"][0].update(ErrorEquals=["States.Timeuot"])),
+            "PackageModel: handles States.Timeuot",
+        ),
+        (
+            in_state("KeepRound", lambda state: state.update(InputPath="$.plan.value.rig")),
+            "KeepRound: reads $.plan.value.rig, which the sample input does not have on every way from StartAt",
         ),
         (lambda folder: append(folder / "layers/core/requirements.txt", "planted==1.0\n"), "planted==1.0 has no"),
     ],
