@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from isthmus.model.device import DeviceDescriptor
     from isthmus.planning.cost import Cost
     from isthmus.rig.agent import Agent
+    from isthmus.rig.attempt import Services
     from isthmus.rig.waiting import WaitingList
 
 
@@ -224,9 +225,8 @@ def rig_agent(
     Raises:
         EnvironmentProblem: the rig has not joined this stack.
     """
-    from isthmus.adapters.aws.bridge import LambdaReporter, SqsJobQueue
     from isthmus.rig.agent import Agent
-    from isthmus.rig.attempt import RigSettings, Services
+    from isthmus.rig.attempt import RigSettings
     from isthmus.rig.environments import Environments, frameworks, source_folder
     from isthmus.rig.runner import JobRunner
 
@@ -242,7 +242,21 @@ def rig_agent(
         for framework, versions in frameworks().items():
             for version in versions:
                 environments.ensure(framework, version)
-    services = Services(
+    runner = JobRunner(
+        interpreter=environments.ensure,
+        source=source_folder(folder),
+        accelerators=len(device.accelerators),
+        on_line=lambda line: report("script", line=line),
+    )
+    settings = RigSettings(rig=name, folder=folder)
+    return Agent(settings, _rig_services(device, outputs), runner, report)
+
+
+def _rig_services(device: DeviceDescriptor, outputs: dict[str, str]) -> Services:
+    from isthmus.adapters.aws.bridge import LambdaReporter, SqsJobQueue
+    from isthmus.rig.attempt import Services
+
+    return Services(
         queue=SqsJobQueue(device.queue_url),
         records=records(outputs["Table"]),
         tasks=tasks(),
@@ -250,13 +264,6 @@ def rig_agent(
         reporter=LambdaReporter(outputs["FinishAttemptFunction"]),
         clock=clock(),
     )
-    runner = JobRunner(
-        interpreter=environments.ensure,
-        source=source_folder(folder),
-        accelerators=len(device.accelerators),
-        on_line=lambda line: report("script", line=line),
-    )
-    return Agent(RigSettings(rig=name, folder=folder), services, runner, report)
 
 
 def waiting_list(rig: str, table: str) -> WaitingList:

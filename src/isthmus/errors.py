@@ -22,6 +22,7 @@
     │   ├── LimitExceeded            an AWS limit, with the sum and the largest parts
     │   ├── StillRunning             executions of a stack that is to be removed; the message names them
     │   ├── OtherStack               the name belongs to another stack of the account
+    │   ├── ForeignStack             the stack of that name is another application's
     │   └── SignatureInvalid         a bundle is not what its signer signed
     ├── TrainingFailed               the script's fault: exit code and its last lines
     │   └── ParityFailed             the exported ONNX differs from the framework's model
@@ -141,6 +142,10 @@ class OtherStack(Refused):
     """Something of this name exists and belongs to another stack of the same account and region."""
 
 
+class ForeignStack(Refused):
+    """The CloudFormation stack that a command shall work on was not made from isthmus's template."""
+
+
 class SignatureInvalid(Refused):
     """A bundle's signature does not fit its manifest."""
 
@@ -191,3 +196,7 @@ class NotChecked(IsthmusError):
 
 class EnvironmentProblem(IsthmusError):
     """Something that this machine must have is missing; the message says how to get it."""
+
+
+DEPLOYMENT_FAULTS = (PermissionMissing, EnvironmentProblem)
+"""What a function, or a rig by it, meets at every further call until somebody mends the stack."""

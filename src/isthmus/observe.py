@@ -22,7 +22,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import DEPLOYMENT_FAULTS, IsthmusError
 
 Handler = Callable[[dict[str, Any], Any], Any]
 
@@ -116,15 +116,17 @@ def _logged(handler: Handler, event: dict[str, Any], context: Any) -> Any:
     try:
         result = handler(event, context)
     except IsthmusError as error:
-        # Named, and answered for: by the state machine, or by a dead letter. No alarm of its own.
-        logger.warning("failed", extra={"error": type(error).__name__, "cause": str(error)})
+        # Named, and answered for: by the state machine, or by a dead letter. No alarm of its own, unless
+        # every further call will meet it.
+        say = logger.error if isinstance(error, DEPLOYMENT_FAULTS) else logger.warning
+        say("failed", extra={"error": type(error).__name__, "cause": str(error)})
         raise
     except Exception:
         logger.exception("failed unexpectedly")
         raise
     # A line per request would cost more than the request's functions do.
-    level = logger.debug if "httpMethod" in event else logger.info
-    level("done", extra={"milliseconds": round((time.perf_counter() - started) * 1000, 1)})
+    say = logger.debug if "httpMethod" in event else logger.info
+    say("done", extra={"milliseconds": round((time.perf_counter() - started) * 1000, 1)})
     return result
 
 

@@ -68,7 +68,7 @@ class Records(Protocol):
         ``below``: numeric attributes that must be smaller than given, or absent. Raises Conflict."""
 
     def delete(self, pk: str, sk: str, *, expect: Mapping[str, Any] | None = None) -> None:
-        """Remove an item; there need be none. ``expect``: attributes that must equal. Raises Conflict."""
+        """Remove an item; there need be none. ``expect``: as in ``update``. Raises Conflict."""
 
     def next_number(self, pk: str, sk: str) -> int:
         """Return 1, 2, 3, …: atomic, never the same number twice."""

@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace, output: Output) -> None:
         estate,
         stack.records,
         options.keep,
-        now=bootstrap.clock().now(),
+        clock=bootstrap.clock(),
         report=lambda line: output.progress(f"  {line}"),
     )
     output.result({"done": True, **_document(done)}, _done(done))
@@ -54,6 +54,7 @@ def _document(found: Collected) -> dict[str, Any]:
         "freed_bytes": found.freed_bytes,
         "storage": found.storage,
         "busy": found.busy,
+        "left": found.left,
     }
 
 
@@ -78,6 +79,8 @@ def _done(done: Collected) -> str:
     lines = [f"removed {len(done.garbage)} versions, {format_bytes(done.freed_bytes)}; {_used(done.storage)}"]
     if done.busy:
         lines.append(f"left alone, for a roll-out is under way: {', '.join(done.busy)}")
+    if done.left:
+        lines.append(f"{done.left} are left, for a roll-out may begin now; run it again for them")
     return "\n".join(lines)
 
 

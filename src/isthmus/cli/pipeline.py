@@ -68,9 +68,10 @@ def _show(options: argparse.Namespace, output: Output) -> None:
 
 def _watch(options: argparse.Namespace, output: Output) -> int:
     stack, tell = Stack(options.stack), _teller(output)
+    pipeline = _pipeline(stack)
 
     def look() -> Shown:
-        found = show_pipeline(options.job_key, _pipeline(stack), stack.records, stack.blobs)
+        found = show_pipeline(options.job_key, pipeline, stack.records, stack.blobs)
         tell(found)
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
@@ -14,7 +16,7 @@ from isthmus.workflows.show_pipeline import Shown
 MARKS = {"running": "…", "succeeded": "✓", "caught": "!", "failed": "✗", "stopped": "■"}
 UP_AND_CLEAR = "\033[{lines}F\033[J"
 """ECMA-48: cursor to the start of the line so many up, and erase what follows."""
-MAX_WIDTH = 160
+MAX_CAUSE_CHARACTERS = 160
 
 
 def describe(shown: Shown) -> str:
@@ -79,19 +81,32 @@ def _plan(plan: Plan) -> Iterator[str]:
 def _short(cause: str) -> str:
     """Return the last line of a cause: a script's own words stand there."""
     lines = cause.strip().splitlines()
-    return lines[-1][:MAX_WIDTH] if lines else ""
+    return lines[-1][:MAX_CAUSE_CHARACTERS] if lines else ""
+
+
+def terminal_size(stream: TextIO) -> os.terminal_size:
+    """Return the size of the terminal that a stream writes to; of one that says none, the usual size."""
+    try:
+        return os.get_terminal_size(stream.fileno())
+    except OSError:
+        return shutil.get_terminal_size()
 
 
 class Picture:
-    """Draws a pipeline on a terminal, each time over what it drew before."""
+    """Draws a pipeline on a terminal, each time over what it drew before.
 
-    def __init__(self, stream: TextIO) -> None:
+    A line that wraps, or one that scrolled away, would not be drawn over: the picture is cut to the
+    terminal's size, and keeps its heading and the newest lines.
+    """
+
+    def __init__(self, stream: TextIO, size: Callable[[TextIO], os.terminal_size] = terminal_size) -> None:
         self._stream = stream
+        self._size = size
         self._drawn: list[str] = []
 
     def tell(self, shown: Shown) -> None:
         """Draw, unless nothing changed."""
-        lines = [line[:MAX_WIDTH] for line in [_heading(shown), *_visits(shown.visits, shown)]]
+        lines = _cut([_heading(shown), *_visits(shown.visits, shown)], self._size(self._stream))
         if lines == self._drawn:
             return
         if self._drawn:
@@ -99,6 +114,13 @@ class Picture:
         self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
         self._drawn = lines
+
+
+def _cut(lines: list[str], size: os.terminal_size) -> list[str]:
+    """Return what fits: the last column and the last line stay free, which the cursor goes to."""
+    rows, columns = max(size.lines - 1, 2), max(size.columns - 1, 1)
+    kept = lines if len(lines) <= rows else [lines[0], *lines[1 - rows :]]
+    return [line.expandtabs()[:columns] for line in kept]
 
 
 class Lines:

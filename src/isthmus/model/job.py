@@ -11,6 +11,9 @@ from isthmus.model.dataset import Path
 from isthmus.model.processing import Decode, PostStep, PreStep
 
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=30 * 86_400)]
+MAX_QUEUE_SECONDS = 14 * 86_400
+"""SQS keeps a message no longer (CreateQueue, ``MessageRetentionPeriod``: at most 1,209,600 seconds). Checked
+when a job is registered, not here: a job of an earlier version that asks for more can still be read."""
 
 
 class Framework(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,7 +35,8 @@ class Training(
 ):
     """Run ``entry_point`` of the ``code`` archive (zip) under the SageMaker training contract.
 
-    ``deadline_seconds`` bounds the training itself, ``queue_deadline_seconds`` the wait for a rig.
+    ``deadline_seconds`` bounds the training itself, ``queue_deadline_seconds`` the wait for a rig
+    (at most ``MAX_QUEUE_SECONDS``).
     ``offline_tolerance_seconds`` is how long a rig may be silent before its attempt counts as lost.
     """
 

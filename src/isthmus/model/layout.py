@@ -140,6 +140,9 @@ def log_group(stack: str) -> str:
     return f"/isthmus/{stack}"
 
 
+MODEL_GROUP_DESCRIPTION = "Every release of every model of this isthmus stack"
+
+
 def model_group(stack: str) -> str:
     """The model package group."""
     return f"{stack}-models"

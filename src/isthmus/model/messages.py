@@ -45,6 +45,13 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str = ""
     redrives: int = 0
     """How often the execution was redriven before: a redrive waits for the same attempt, by another token."""
+    retries: int = 0
+    """How often the state was retried before, since the last redrive: each retry has another token too."""
+
+    @property
+    def sending(self) -> tuple[int, int]:
+        """What orders the messages of one attempt: only the latest one's token is waited for."""
+        return self.redrives, self.retries
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

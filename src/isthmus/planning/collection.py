@@ -81,6 +81,12 @@ class Garbage(msgspec.Struct, frozen=True):
         functions = sum(entry.size_bytes for entry in self.functions)
         return functions + sum(entry.size_bytes for entry in self.layers)
 
+    def first(self, count: int) -> Garbage:
+        """Return the ``count`` versions that are removed first."""
+        functions = max(0, count - len(self.components))
+        layers = max(0, functions - len(self.functions))
+        return Garbage(self.components[:count], self.functions[:functions], self.layers[:layers])
+
     def __len__(self) -> int:
         return len(self.components) + len(self.functions) + len(self.layers)
 

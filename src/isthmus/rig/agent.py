@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from isthmus.errors import Conflict, Unavailable
 from isthmus.model.messages import AttemptState, Outcome, Work
@@ -13,8 +15,13 @@ from isthmus.rig.attempt import Attempt, RigSettings, Runner, Services, new_run_
 from isthmus.rig.identity import agent_id, sole_agent
 from isthmus.rig.intake import Intake
 from isthmus.rig.journal import Entry, Journal
-from isthmus.rig.lease import Report, Taken
+from isthmus.rig.lease import Report
 from isthmus.rig.waiting import WaitingList
+
+WITHDRAWN = Outcome(state=AttemptState.ABORTED, cause="nobody waited for this attempt when a rig took it")
+DIED = Outcome(state=AttemptState.LOST, cause="the rig's agent ended while it ran this attempt")
+
+T = TypeVar("T")
 
 
 class Agent:
@@ -49,8 +56,14 @@ class Agent:
             self._attempt.stop()
 
     def run(self) -> None:
-        """Work until drained. Raises EnvironmentProblem when another agent works in the same folder."""
-        with sole_agent(self._settings.folder):
+        """Work until drained.
+
+        Raises:
+            EnvironmentProblem: another agent works in the same folder.
+            PermissionMissing, EnvironmentProblem: a fault of the deployment. It would end any other attempt
+                like this one, so no other is taken; an outcome not reported is reported by the next ``run``.
+        """
+        with sole_agent(self._settings.folder), contextlib.closing(self._intake):
             self._report("agent started", rig=self._settings.rig)
             self._persistently(self.recover)
             self._persistently(lambda: self._intake.drain(wait_seconds=self._settings.settle_seconds))
@@ -89,9 +102,8 @@ class Agent:
 
         Before the journal is written the attempt waits on, claimed; after it, ``recover`` ends it.
         """
-        taken = lease.take(work, self._settings.rig, self._services.records, self._id)
         run_id = None
-        if taken != "no" and self._still_wanted(work, taken):
+        if self._win(work):
             run_id = new_run_id(work)
             self._journal.write(Entry(job_key=work.job_key, fencing=work.fencing, run_id=run_id))
         event = "work taken" if run_id else "work dropped: it was finished, superseded or withdrawn"
@@ -111,21 +123,39 @@ class Agent:
             # Its lease says whose it is: found again, it is dropped.
             self._report("left on the waiting list", job_key=work.job_key, error=str(error))
 
-    def _still_wanted(self, work: Work, taken: Taken) -> bool:
-        """Answer the wait for a rig.
+    def _win(self, work: Work) -> bool:
+        """Take the lease and answer the wait for a rig; return whether the attempt is this agent's now."""
+        rig, records = self._settings.rig, self._services.records
+        taken = lease.take(work, rig, records, self._id)
+        if taken == "no":
+            return False
+        answered = self._answer(work)
+        if taken == "another's":
+            return answered and self._persistently(lambda: lease.take_over(work, rig, self._id, records))
+        if taken == "again":
+            # Perhaps we answered before, in an earlier life: then the training's token comes, or the
+            # attempt ends without it. Unless another agent answered, and has the lease now.
+            return answered or lease.is_held(work, rig, self._id, records)
+        if not answered:
+            # Found on the list again it must not look as if we had answered.
+            self._persistently(lambda: self._end(work, WITHDRAWN))
+        return answered
 
-        A redelivered message's wait was perhaps answered by us before: then the training's token
-        comes, or the attempt ends without it.
-        """
-        answer = {"rig": self._settings.rig, "fencing": work.fencing}
+    def _answer(self, work: Work) -> bool:
         try:
-            self._services.tasks.succeed(work.token, answer)
+            self._services.tasks.succeed(work.token, {"rig": self._settings.rig, "fencing": work.fencing})
         except Conflict:
-            return taken == "again"
+            return False
         return True
 
+    def _end(self, attempt: Work | Entry, outcome: Outcome) -> None:
+        rig, records = self._settings.rig, self._services.records
+        lease.commit(attempt.job_key, attempt.fencing, rig, outcome, records, self._id)
+
     def _see_through(self, work: Work, run_id: str) -> Outcome | None:
-        self._attempt = Attempt(work, run_id, self._services, self._settings, self._runner, self._report)
+        self._attempt = Attempt(
+            work, run_id, self._services, self._settings, self._runner, self._report, agent=self._id
+        )
         if self._stopping.is_set():  # between the message and this line
             self._attempt.stop()
         try:
@@ -148,17 +178,15 @@ class Agent:
         if entry is None:
             return
         killed = warden.kill_run(entry.run_id)
-        rig, records = self._settings.rig, self._services.records
-        lost = Outcome(state=AttemptState.LOST, cause="the rig's agent ended while it ran this attempt")
-        lease.commit(entry.job_key, entry.fencing, rig, lost, records)
-        item = lease.read(entry.job_key, records)
+        self._end(entry, DIED)
+        item = lease.read(entry.job_key, self._services.records)
         if item.get("fencing") == entry.fencing and item.get("outcome"):
             self._services.reporter.finished(entry.job_key, entry.fencing)
         self._journal.clear()
         self._report("recovered", job_key=entry.job_key, fencing=entry.fencing, killed=killed)
 
-    def _persistently(self, call: Callable[[], None]) -> None:
-        persistently(call, self._services.clock, self._stopping.is_set, self._report)
+    def _persistently(self, call: Callable[[], T]) -> T:
+        return persistently(call, self._services.clock, self._stopping.is_set, self._report)
 
 
 def obey_signals(agent: Agent) -> None:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from isthmus import documents
-from isthmus.errors import AttemptLost, EnvironmentProblem, InvalidJob, IsthmusError, Unavailable
+from isthmus.errors import (
+    DEPLOYMENT_FAULTS,
+    AttemptLost,
+    EnvironmentProblem,
+    InvalidJob,
+    IsthmusError,
+    Unavailable,
+)
 from isthmus.model import layout
 from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import Job, Training
@@ -99,8 +106,11 @@ class Attempt:
         settings: RigSettings,
         runner: Runner,
         report: Report,
+        *,
+        agent: str = "",
     ) -> None:
         self._work = work
+        self._agent = agent
         self._run_id = run_id
         self._services = services
         self._settings = settings
@@ -113,6 +123,7 @@ class Attempt:
         self._keeper = Keeper(
             work,
             settings.rig,
+            agent=agent,
             records=services.records,
             tasks=services.tasks,
             poll_seconds=settings.poll_seconds,
@@ -129,6 +140,8 @@ class Attempt:
 
         Raises:
             Unavailable: it was stopped, and the control plane did not answer either.
+            PermissionMissing, EnvironmentProblem: the outcome is committed, and the deployment does not
+                let it be reported; repeating it may help once somebody has mended that.
         """
         self._say("attempt started")
         try:
@@ -227,13 +240,21 @@ class Attempt:
     def _finish(self, outcome: Outcome) -> None:
         work, rig, services = self._work, self._settings.rig, self._services
         committed = self._persistently(
-            lambda: lease.commit(work.job_key, work.fencing, rig, outcome, services.records)
+            lambda: lease.commit(work.job_key, work.fencing, rig, outcome, services.records, self._agent)
         )
         self._say("attempt ended", state=outcome.state.value, cause=outcome.cause, committed=committed)
         if outcome.state in (AttemptState.SUCCEEDED, AttemptState.FAILED):
             shutil.rmtree(self._checkpoints, ignore_errors=True)
         if committed and not self._keeper.lost.is_set():
-            self._persistently(lambda: services.reporter.finished(work.job_key, work.fencing))
+            self._tell()
+
+    def _tell(self) -> None:
+        work, reporter = self._work, self._services.reporter
+        try:
+            self._persistently(lambda: reporter.finished(work.job_key, work.fencing))
+        except DEPLOYMENT_FAULTS as error:
+            self._say("outcome committed, not reported", error=str(error))
+            raise
 
     def _persistently(self, call: Callable[[], T]) -> T:
         return persistently(call, self._services.clock, self._stop.is_set, self._report)

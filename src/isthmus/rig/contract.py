@@ -126,20 +126,13 @@ def environment(
     ``HOME`` is a folder of the attempt's own, so that no library finds the agent's credentials there.
     """
     names = sorted(channels)
-    variables = {key: inherited[key] for key in PASSED_ON if key in inherited}
-    variables |= {
+    return {
+        **{key: inherited[key] for key in PASSED_ON if key in inherited},
         "HOME": str(layout.home),
         "PYTHONUNBUFFERED": "1",
         "TRAINING_JOB_NAME": name,
         # What a script or the export runs with onnxruntime stays on this machine (docs/adr/0012).
         "ORT_DISABLE_TELEMETRY": "1",
-        "SM_MODEL_DIR": str(layout.model),
-        "SM_INPUT_DIR": str(layout.data.parent),
-        "SM_INPUT_CONFIG_DIR": str(layout.config),
-        "SM_OUTPUT_DIR": str(layout.output),
-        "SM_OUTPUT_DATA_DIR": str(layout.output_data),
-        "SM_CHECKPOINT_DIR": str(layout.checkpoints),
-        "SM_MODULE_DIR": str(layout.code),
         "SM_MODULE_NAME": Path(training.entry_point).stem,
         "SM_USER_ENTRY_POINT": training.entry_point,
         "SM_NUM_GPUS": str(accelerators),
@@ -152,7 +145,19 @@ def environment(
         "SM_CHANNELS": json.dumps(names),
         "SM_HPS": json.dumps(training.hyperparameters),
         "SM_USER_ARGS": json.dumps(arguments(training.hyperparameters)),
+        **_folder_variables(layout),
+        **{f"SM_CHANNEL_{channel.upper()}": str(layout.data / channel) for channel in names},
+        **{f"SM_HP_{key.upper()}": str(value) for key, value in training.hyperparameters.items()},
     }
-    variables |= {f"SM_CHANNEL_{channel.upper()}": str(layout.data / channel) for channel in names}
-    variables |= {f"SM_HP_{key.upper()}": str(value) for key, value in training.hyperparameters.items()}
-    return variables
+
+
+def _folder_variables(layout: Layout) -> dict[str, str]:
+    return {
+        "SM_MODEL_DIR": str(layout.model),
+        "SM_INPUT_DIR": str(layout.data.parent),
+        "SM_INPUT_CONFIG_DIR": str(layout.config),
+        "SM_OUTPUT_DIR": str(layout.output),
+        "SM_OUTPUT_DATA_DIR": str(layout.output_data),
+        "SM_CHECKPOINT_DIR": str(layout.checkpoints),
+        "SM_MODULE_DIR": str(layout.code),
+    }

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import threading
 
-from isthmus.errors import Unavailable
-from isthmus.ports import JobQueue
+from isthmus.errors import PermissionMissing, Unavailable
+from isthmus.model.messages import Work
+from isthmus.ports import JobQueue, Message
 from isthmus.rig.lease import Report
 from isthmus.rig.waiting import WaitingList
 
@@ -28,6 +29,7 @@ class Intake:
         self._waiting = waiting
         self._report = report
         self._closed = threading.Event()
+        self._list_answers = False
         self.arrived = threading.Event()
 
     def drain(self, *, wait_seconds: int = 0) -> None:
@@ -41,20 +43,48 @@ class Intake:
             continue
 
     def once(self, *, wait_seconds: int) -> int:
-        """Take in what one call returns; return how many messages were taken. Raises Unavailable."""
-        taken = 0
-        for message in self._queue.receive(wait_seconds=wait_seconds):
-            if message.work is None:
-                # It stays, comes back, and ends in the queue's dead-letter queue, which raises an alarm.
-                self._report("message left: it cannot be read", error=message.problem)
-                continue
-            if self._waiting.add(message.work):
-                work = message.work
-                self._report("work waits", job_key=work.job_key, fencing=work.fencing, team=work.team)
-            self._queue.delete(message.receipt)
-            taken += 1
-            self.arrived.set()
-        return taken
+        """Take in what one call returns; return how many messages were taken.
+
+        Raises:
+            Unavailable, PermissionMissing: of the queue or the table.
+        """
+        if not self._list_answers:
+            # Each delivery counts, and the fifth is the last (``maxReceiveCount``): what cannot be written
+            # down is not asked for.
+            self._waiting.check()
+            self._list_answers = True
+        return sum(self._take(message) for message in self._queue.receive(wait_seconds=wait_seconds))
+
+    def _take(self, message: Message) -> bool:
+        """Take in one message. What is left stays in the queue, comes back, and ends in its dead-letter
+        queue, which raises an alarm."""
+        if message.work is None:
+            self._report("message left: it cannot be read", error=message.problem)
+            return False
+        if not self._add(message.work):
+            return False
+        self._queue.delete(message.receipt)
+        self.arrived.set()
+        return True
+
+    def _add(self, work: Work) -> bool:
+        """Let it wait, if it does not yet; return whether it is on the list."""
+        about = {"job_key": work.job_key, "fencing": work.fencing}
+        try:
+            new = self._waiting.add(work)
+        except (Unavailable, PermissionMissing):
+            self._list_answers = False
+            raise
+        except Exception as error:
+            # The table's word on this one item, as far as we know: the others of its batch go on.
+            self._list_answers = False
+            self._report(
+                "message left: it cannot be listed", error=f"{type(error).__name__}: {error}", **about
+            )
+            return False
+        if new:
+            self._report("work waits", team=work.team, **about)
+        return True
 
     def start(self, wait_seconds: int) -> None:
         """Take in whatever comes, in a thread of its own, until ``close``."""

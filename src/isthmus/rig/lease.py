@@ -1,12 +1,14 @@
 """The lease on an attempt: who may commit its outcome, and the thread that keeps it alive.
 
 The lease is the item ``JOB#<job key>`` / ``LEASE``. A higher fencing number always wins; its holder
-alone can commit. The training's task token is written into it once Step Functions waits for the
-training; from then on the token needs a heartbeat within the job's ``offline_tolerance_seconds``.
+alone can commit. Of several agents of one rig, that is the one whom it names. The training's task token
+is written into it once Step Functions waits for the training; from then on the token needs a heartbeat
+within the job's ``offline_tolerance_seconds``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
@@ -18,7 +20,7 @@ from isthmus.model import layout
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.ports import Item, Records, Tasks
 
-Taken = Literal["fresh", "again", "no"]
+Taken = Literal["fresh", "again", "another's", "no"]
 Report = Callable[..., None]
 
 FIRST_LOOK_SECONDS = 0.1
@@ -31,25 +33,69 @@ def take(work: Work, rig: str, records: Records, agent: str = "") -> Taken:
     """Take the lease of an attempt.
 
     Returns ``again`` when this agent holds it already and has not finished (it died, or the list did not
-    answer), ``no`` when the attempt was finished or superseded. A lease of another agent of this rig is
-    ``fresh`` to this one: whoever can still answer the wait for a rig goes on, and nobody else.
+    answer), ``another's`` when another agent of this rig holds it so: who can still answer the wait for a
+    rig then calls ``take_over``, and nobody else. ``no``: the attempt was finished or superseded.
     """
-    values = {
-        "fencing": work.fencing,
-        "rig": rig,
-        "agent": agent,
-        "state": AttemptState.LEASED.value,
-        "token": "",
-        "outcome": None,
-    }
+    values = _fields(work, rig, agent)
     try:
         records.update(layout.job_pk(work.job_key), layout.LEASE, values, below={"fencing": work.fencing})
     except Conflict:
         item = read(work.job_key, records)
-        if not _held(item, work.fencing, rig) or item.get("outcome"):
+        if not _held(item, work.fencing, rig):
             return "no"
-        return "again" if item.get("agent", agent) == agent else "fresh"
+        if _is_sent_again(work, item):
+            return _take_anew(work, values, item, records)
+        if item.get("outcome"):
+            return "no"
+        return "again" if _names(item, agent) else "another's"
     return "fresh"
+
+
+def _fields(work: Work, rig: str, agent: str) -> dict[str, Any]:
+    return {
+        "fencing": work.fencing,
+        "rig": rig,
+        "agent": agent,
+        "redrives": work.redrives,
+        "retries": work.retries,
+        "state": AttemptState.LEASED.value,
+        "token": "",
+        "outcome": None,
+    }
+
+
+def _is_sent_again(work: Work, item: Item) -> bool:
+    """Whether the state machine waits by a later message than the lease was taken for. No training began
+    then: its token comes once the wait is answered."""
+    return work.sending > (item.get("redrives", 0), item.get("retries", 0)) and not item.get("token")
+
+
+def _take_anew(work: Work, values: Item, item: Item, records: Records) -> Taken:
+    """Take a lease of which nothing came, whatever was committed for it."""
+    expect = {"fencing": work.fencing, "rig": item["rig"], "token": item.get("token")}
+    try:
+        records.update(layout.job_pk(work.job_key), layout.LEASE, values, expect=expect)
+    except Conflict:
+        return "no"
+    return "fresh"
+
+
+def take_over(work: Work, rig: str, agent: str, records: Records) -> bool:
+    """Put this agent's name into a lease that another agent of its rig left; whom it does not name can
+    neither keep nor commit it. Return whether it was still open; may be repeated."""
+    held_by = read(work.job_key, records).get("agent")
+    expect = {"fencing": work.fencing, "rig": rig, "agent": held_by, "outcome": None}
+    try:
+        records.update(layout.job_pk(work.job_key), layout.LEASE, {"agent": agent}, expect=expect)
+    except Conflict:
+        return False
+    return True
+
+
+def is_held(work: Work, rig: str, agent: str, records: Records) -> bool:
+    """Return whether the lease is this attempt's, and names this agent."""
+    item = read(work.job_key, records)
+    return _held(item, work.fencing, rig) and _names(item, agent)
 
 
 def read(job_key: str, records: Records) -> Item:
@@ -61,24 +107,26 @@ def _held(item: Item, fencing: int, rig: str) -> bool:
     return bool(item.get("fencing") == fencing and item.get("rig") == rig)
 
 
-def commit(job_key: str, fencing: int, rig: str, outcome: Outcome, records: Records) -> bool:
+def _names(item: Item, agent: str) -> bool:
+    """Leases of the first version name no agent: a rig had one."""
+    return bool(item.get("agent", agent) == agent)
+
+
+def commit(job_key: str, fencing: int, rig: str, outcome: Outcome, records: Records, agent: str = "") -> bool:
     """Write the outcome on condition that the lease is still ours and has none.
 
     Returns whether the lease holds *this* outcome now: a repeated call, whose first answer was lost,
     finds its own and says yes.
     """
     plain: dict[str, Any] = msgspec.to_builtins(outcome)
-    try:
-        records.update(
-            layout.job_pk(job_key),
-            layout.LEASE,
-            {"outcome": plain, "state": outcome.state.value},
-            expect={"fencing": fencing, "rig": rig, "outcome": None},
-        )
-    except Conflict:
-        item = read(job_key, records)
-        return _held(item, fencing, rig) and item.get("outcome") == plain
-    return True
+    values = {"outcome": plain, "state": outcome.state.value}
+    for named in (agent, None):  # None: as in ``_names``
+        expect = {"fencing": fencing, "rig": rig, "outcome": None, "agent": named}
+        with contextlib.suppress(Conflict):
+            records.update(layout.job_pk(job_key), layout.LEASE, values, expect=expect)
+            return True
+    item = read(job_key, records)
+    return _held(item, fencing, rig) and _names(item, agent) and item.get("outcome") == plain
 
 
 class Keeper:
@@ -94,6 +142,7 @@ class Keeper:
         work: Work,
         rig: str,
         *,
+        agent: str = "",
         records: Records,
         tasks: Tasks,
         poll_seconds: float,
@@ -102,6 +151,7 @@ class Keeper:
     ) -> None:
         self._work = work
         self._rig = rig
+        self._agent = agent
         self._records = records
         self._tasks = tasks
         self._poll_seconds = poll_seconds
@@ -149,6 +199,8 @@ class Keeper:
         item = read(self._work.job_key, self._records)
         if not _held(item, self._work.fencing, self._rig):
             self._lose(f"attempt {item.get('fencing')} of rig {item.get('rig')} holds the lease")
+        elif not _names(item, self._agent):
+            self._lose(f"agent {item['agent']} of this rig took the attempt over")
         elif token := item.get("token"):
             try:
                 self._tasks.heartbeat(token)

@@ -8,21 +8,26 @@ else has, for as long as taking its lease may last; the claim of an agent that d
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import Conflict, InvalidDocument
+from isthmus.errors import Conflict, InvalidDocument, Unavailable
 from isthmus.model import layout
 from isthmus.model.messages import Work
 from isthmus.model.units import utc_of
-from isthmus.ports import Clock, Records
+from isthmus.ports import Clock, Item, Records
 from isthmus.rig.turns import Waiting, in_turn
 
-CLAIM_SECONDS = 60
-"""A claim outlasts what its agent does with it: a lease, one answer, a journal."""
+CLAIM_SECONDS = 300
+"""A claim outlasts the slowest call of an agent that lives: four tries of 65 s and the pauses between them
+(``adapters.aws.session.CONFIG``). Should a claim run out all the same, the lease says whose the attempt is."""
 KEPT_SECONDS = 31 * 86_400
-"""No job may wait longer than thirty days (``model.job.Seconds``): what is older waits for nothing."""
+"""No job may wait longer (``model.job``: fourteen days, thirty before): what is older waits for nothing."""
+TRIES = 5
+CHECK = "CHECK"
+"""Sort key of an item that never exists."""
 
 
 class WaitingList:
@@ -34,32 +39,55 @@ class WaitingList:
         self._records = records
         self._clock = clock
 
+    def check(self) -> None:
+        """Ask whether the list can be read and written; nothing of it changes.
+
+        Raises:
+            Unavailable, PermissionMissing: it cannot.
+        """
+        self._records.query(self._pk)
+        with contextlib.suppress(Conflict):
+            # An attribute that is not there equals nothing: a table that takes writes refuses this one.
+            self._records.update(self._pk, CHECK, {"checked": True}, expect={"job_key": CHECK})
+
     def add(self, work: Work) -> bool:
-        """Let an attempt wait; return whether it is new. Delivered again, it keeps its place."""
-        now = self._clock.now()
-        new = self._records.create(
-            {
-                "pk": self._pk,
-                "sk": layout.work_sk(work.job_key, work.fencing),
-                "job_key": work.job_key,
-                "work": msgspec.to_builtins(work),
-                "redrives": work.redrives,
-                "arrived_at": utc_of(now),
-                "expires_at": int(now) + KEPT_SECONDS,
-            }
-        )
-        return new or self._renew(work)
+        """Let an attempt wait; return whether it is new. Delivered again, it keeps its place.
+
+        Raises:
+            Unavailable: its item was removed and made anew between our writes, again and again.
+        """
+        sk = layout.work_sk(work.job_key, work.fencing)
+        place = {"pk": self._pk, "sk": sk, "job_key": work.job_key, "arrived_at": utc_of(self._clock.now())}
+        for _ in range(TRIES):
+            if self._records.create(place | self._values(work)) or self._renew(work):
+                return True
+            # RigPolicy allows queries of the list, no other read.
+            if any(_sending(item) >= work.sending for item in self._records.query(self._pk, prefix=sk)):
+                return False
+            # Whoever had taken it removed it between our two writes: this message may not be of that taking.
+        raise Unavailable(f"{sk} was changed at each of {TRIES} tries to add it; its message comes back")
+
+    def _values(self, work: Work) -> dict[str, Any]:
+        """What a later message of the attempt replaces."""
+        return {
+            "work": msgspec.to_builtins(work),
+            "redrives": work.redrives,
+            "retries": work.retries,
+            "expires_at": int(self._clock.now()) + KEPT_SECONDS,
+        }
 
     def _renew(self, work: Work) -> bool:
-        """Take the token of a redriven execution, in the place that the attempt has: the older is void."""
-        values = {"work": msgspec.to_builtins(work), "redrives": work.redrives}
-        expect, below = {"job_key": work.job_key}, {"redrives": work.redrives}
-        try:
-            sk = layout.work_sk(work.job_key, work.fencing)
-            self._records.update(self._pk, sk, values, expect=expect, below=below)
-        except Conflict:
-            return False
-        return True
+        """Take the token of a later redrive, or of a later retry of the same, in the place that the attempt
+        has: the older token is void."""
+        sk, there = layout.work_sk(work.job_key, work.fencing), {"job_key": work.job_key}
+        for expect, below in (
+            (there, {"redrives": work.redrives}),
+            (there | {"redrives": work.redrives}, {"retries": work.retries}),
+        ):
+            with contextlib.suppress(Conflict):
+                self._records.update(self._pk, sk, self._values(work), expect=expect, below=below)
+                return True
+        return False
 
     def in_turn(self) -> list[Waiting]:
         """Return everything that waits, first come first."""
@@ -77,11 +105,14 @@ class WaitingList:
         self._records.update(self._pk, layout.turn_sk(team), {"served_at": self._now()})
 
     def remove(self, work: Work) -> None:
-        """Take an attempt off the list: it runs here, or nobody waits for it. One that a redrive renewed
-        meanwhile stays: somebody waits for that."""
+        """Take an attempt off the list: it runs here, or nobody waits for it. One that a later message
+        renewed meanwhile stays: somebody waits for that."""
         sk = layout.work_sk(work.job_key, work.fencing)
-        with contextlib.suppress(Conflict):
-            self._records.delete(self._pk, sk, expect={"redrives": work.redrives})
+        # An agent of the version before writes no retries, and knows none.
+        for retries in (work.retries, None) if work.retries == 0 else (work.retries,):
+            with contextlib.suppress(Conflict):
+                self._records.delete(self._pk, sk, expect={"redrives": work.redrives, "retries": retries})
+                return
 
     def _read(self) -> tuple[list[Waiting], dict[str, int]]:
         waiting, served = [], {}
@@ -116,3 +147,7 @@ class WaitingList:
 
     def _now(self) -> int:
         return int(self._clock.now() * 1000)
+
+
+def _sending(item: Item) -> tuple[int, int]:
+    return item.get("redrives", 0), item.get("retries", 0)

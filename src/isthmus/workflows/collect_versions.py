@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -18,14 +20,16 @@ from isthmus.planning.collection import (
     LayerVersion,
     garbage,
 )
-from isthmus.ports import Item, Records
+from isthmus.ports import Clock, Item, Records
 from isthmus.workflows.deploy_edge import EDGE
 from isthmus.workflows.rollout_lock import acquire, give_back
 
 HOLDER = "isthmus-collect"
-"""What this holds locks as; two collections at a time do each other no harm."""
+"""What a run holds locks as, with a part of its own: of two at a time, the second is refused."""
 LOCK_SECONDS = 900
-"""How long a collection may take before a roll-out may begin beside it."""
+"""How long the locks hold; a roll-out may begin afterwards, also when a collection was killed."""
+REMOVING_SECONDS = 600
+"""How long versions are removed: the last call, with all its retries, ends while the locks still hold."""
 
 
 class Storage(msgspec.Struct, frozen=True):
@@ -47,12 +51,16 @@ class Estate(Protocol):
 
 
 class Collected(msgspec.Struct, frozen=True):
-    """What was found, or removed; ``busy`` models were left alone, since a roll-out is under way."""
+    """What was found, or removed; ``busy`` models were left alone, since a roll-out is under way.
+
+    ``left``: versions that were found and not removed, since the locks would have lapsed.
+    """
 
     garbage: Garbage
     freed_bytes: int
     storage: Storage
     busy: tuple[str, ...] = ()
+    left: int = 0
 
 
 def plan_collection(stack: str, estate: Estate, records: Records, keep: int) -> Collected:
@@ -62,26 +70,43 @@ def plan_collection(stack: str, estate: Estate, records: Records, keep: int) -> 
 
 
 def collect(
-    stack: str, estate: Estate, records: Records, keep: int, *, now: float, report: Callable[[str], None]
+    stack: str, estate: Estate, records: Records, keep: int, *, clock: Clock, report: Callable[[str], None]
 ) -> Collected:
-    """Remove what nothing refers to, under the locks that roll-outs take.
+    """Remove what nothing refers to, under the locks that roll-outs take, for as long as they hold.
 
     Raises:
-        RolloutBusy: a deployment to the core devices is being written; wait for it.
+        RolloutBusy: a deployment to the core devices is being written, or another collection runs;
+            wait for it.
     """
-    models = estate.models()
-    with _locked(models, records, now) as busy:
+    models, began = estate.models(), clock.now()
+    with _locked(models, records, began) as busy:
         found = _find(stack, estate, records, models, keep, busy)
-        for component in found.components:
-            report(f"component {component.component} {component.version}")
-            estate.remove_component(component)
-        for function in found.functions:
-            report(f"function {function.function}:{function.number}")
-            estate.remove_function(function)
-        for layer in found.layers:
-            report(f"layer {layer.layer}:{layer.number}")
-            estate.remove_layer(layer)
-    return Collected(found, found.size_bytes, estate.storage(), busy)
+        removals = _removals(found, estate)
+        done = 0
+        while done < len(removals) and clock.now() < began + REMOVING_SECONDS:
+            name, remove = removals[done]
+            report(name)
+            remove()
+            done += 1
+    gone = found.first(done)
+    return Collected(gone, gone.size_bytes, estate.storage(), busy, len(found) - done)
+
+
+def _removals(found: Garbage, estate: Estate) -> list[tuple[str, Callable[[], None]]]:
+    """Return each version's name and its removal, what refers before what is referred to."""
+    components = [
+        (f"component {entry.component} {entry.version}", functools.partial(estate.remove_component, entry))
+        for entry in found.components
+    ]
+    functions = [
+        (f"function {entry.function}:{entry.number}", functools.partial(estate.remove_function, entry))
+        for entry in found.functions
+    ]
+    layers = [
+        (f"layer {entry.layer}:{entry.number}", functools.partial(estate.remove_layer, entry))
+        for entry in found.layers
+    ]
+    return [*components, *functions, *layers]
 
 
 def _find(
@@ -135,12 +160,13 @@ def _edge_records(model: str, records: Records) -> list[dict[str, str]]:
 @contextmanager
 def _locked(models: Collection[str], records: Records, now: float) -> Iterator[tuple[str, ...]]:
     """Hold the edge's lock and that of each model that has none; yield the models that are busy."""
-    acquire(EDGE, HOLDER, records=records, now=now, seconds=LOCK_SECONDS)
+    holder = f"{HOLDER}-{uuid.uuid4().hex}"
+    acquire(EDGE, holder, records=records, now=now, seconds=LOCK_SECONDS)
     held, busy = [EDGE], []
     try:
         for model in sorted(models):
             try:
-                acquire(layout.model_pk(model), HOLDER, records=records, now=now, seconds=LOCK_SECONDS)
+                acquire(layout.model_pk(model), holder, records=records, now=now, seconds=LOCK_SECONDS)
             except RolloutBusy:
                 busy.append(model)
             else:
@@ -148,4 +174,4 @@ def _locked(models: Collection[str], records: Records, now: float) -> Iterator[t
         yield tuple(busy)
     finally:
         for pk in held:
-            give_back(pk, HOLDER, records=records)
+            give_back(pk, holder, records=records)

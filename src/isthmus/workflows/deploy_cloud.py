@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from isthmus.model import layout
 from isthmus.ports import BlobStore, Events, Functions, Records, Signer
 from isthmus.workflows.prove_model import prove_model
 from isthmus.workflows.rollout_lock import ROLLOUT, acquire, give_back
-from isthmus.workflows.shift_traffic import check_health, commit_champion, revert_traffic, shift_traffic
+from isthmus.workflows.shift_traffic import (
+    Shifted,
+    check_health,
+    commit_champion,
+    is_committed,
+    revert_traffic,
+    shift_traffic,
+)
 from isthmus.workflows.stage_model import Staged, stage_model
 
 LOCK_SECONDS = 1800
@@ -37,42 +45,23 @@ def act(
     ``event["rollout"]`` names the execution, which holds the model's lock from staging to its end.
     ``now`` is for the record, ``clock`` (UTC seconds) for the lock.
     """
-    model, bundle, rollout = event["model"], event["bundle"], event["rollout"]
-    function, version, previous = (event.get(name, "") for name in ("function", "version", "previous"))
     match event["action"]:
         case "stage":
-            staged = _stage(event, settings, records, functions, signer, clock)
-            return msgspec.to_builtins(staged)
+            return msgspec.to_builtins(_stage(event, settings, records, functions, signer, clock))
         case "prove":
-            difference = prove_model(
-                function,
-                version,
-                model,
-                bundle,
-                blobs=blobs,
-                functions=functions,
-                signer=signer,
-                workdir=workdir,
-            )
-            return {"largest_difference": difference}
+            return _prove(event, blobs, functions, signer, workdir)
         case "shift":
-            weights = settings.rollout_weights
-            shifted = shift_traffic(
-                function, version, previous, event["step"], weights=weights, functions=functions
-            )
-            return msgspec.to_builtins(shifted)
+            return msgspec.to_builtins(_shift(event, settings.rollout_weights, functions))
         case "check":
-            return {"probes": check_health(function, version, model, functions=functions)}
+            probes = check_health(event["function"], event["version"], event["model"], functions=functions)
+            return {"probes": probes}
         case "commit":
-            release, job_key = event["release"], event["job_key"]
-            commit_champion(model, bundle, release, job_key, version, records=records, now=now)
-            give_back(layout.model_pk(model), rollout, records=records)
-            return {"committed": version}
+            return _commit(event, records, now)
         case "revert":
-            return {"reverted": revert_traffic(function, version, previous, functions=functions)}
+            return {"reverted": _take_back(event["model"], event["rollout"], event, records, functions)}
         case "release":
-            give_back(layout.model_pk(model), rollout, records=records)
-            return {"released": rollout}
+            give_back(layout.model_pk(event["model"]), event["rollout"], records=records)
+            return {"released": event["rollout"]}
         case other:
             raise InvalidInput(f"deploy_cloud knows no action {other!r}")
 
@@ -101,13 +90,62 @@ def _stage(
     return staged
 
 
+def _prove(
+    event: dict[str, Any], blobs: BlobStore, functions: Functions, signer: Signer, workdir: Path
+) -> dict[str, float]:
+    difference = prove_model(
+        event["function"],
+        event["version"],
+        event["model"],
+        event["bundle"],
+        blobs=blobs,
+        functions=functions,
+        signer=signer,
+        workdir=workdir,
+    )
+    return {"largest_difference": difference}
+
+
+def _shift(event: dict[str, Any], weights: tuple[float, ...], functions: Functions) -> Shifted:
+    function, version, previous = event["function"], event["version"], event["previous"]
+    return shift_traffic(function, version, previous, event["step"], weights=weights, functions=functions)
+
+
+def _commit(event: dict[str, Any], records: Records, now: str) -> dict[str, str]:
+    """Record the champion. The lock is given back by a state of its own, which may fail without a revert."""
+    model, rollout, version = event["model"], event["rollout"], event["version"]
+    release, job_key = event["release"], event["job_key"]
+    commit_champion(
+        model, event["bundle"], release, job_key, version, rollout=rollout, records=records, now=now
+    )
+    if not event.get("keep_lock"):
+        # Of an execution that began under an earlier version: its machine has no such state.
+        give_back(layout.model_pk(model), rollout, records=records)
+    return {"committed": version}
+
+
+def _take_back(
+    model: str, rollout: str, undo: Mapping[str, Any], records: Records, functions: Functions
+) -> bool:
+    """Take the traffic off what this roll-out staged, unless it is on record as in service.
+
+    A commit whose answer got lost is a commit: to move the alias back would leave a record that names
+    a version which nobody is routed to.
+    """
+    if is_committed(model, rollout, undo["version"], records=records):
+        return False
+    return revert_traffic(undo["function"], undo["version"], undo["previous"], functions=functions)
+
+
 def after_the_end(
     detail: dict[str, Any], *, records: Records, functions: Functions, events: Events
 ) -> dict[str, Any]:
     """Clean up after an execution that failed or was stopped, and tell the bus.
 
     ``detail`` is of EventBridge's "Step Functions Execution Status Change". An execution that failed
-    by itself has taken its traffic back and given its lock back; one that was stopped could not.
+    by itself has taken its traffic back and given its lock back. One that still holds the lock could
+    not: it was stopped, its RevertTraffic failed, or it met what no state can catch. States.ALL catches
+    neither States.DataLimitExceeded nor States.Runtime (Step Functions developer guide, "Error names").
     """
     asked = msgspec.json.decode(detail["input"], type=dict[str, Any])
     pk, rollout = layout.model_pk(asked["model"]), detail["name"]
@@ -115,8 +153,7 @@ def after_the_end(
     reverted = False
     if item.get("holder") == rollout:
         if item.get("version"):
-            undo = (item["function"], item["version"], item["previous"])
-            reverted = revert_traffic(*undo, functions=functions)
+            reverted = _take_back(asked["model"], rollout, item, records, functions)
         give_back(pk, rollout, records=records)
     told = {name: asked[name] for name in ("model", "release", "bundle", "job_key")}
     told |= {"rollout": rollout, "error": detail.get("error") or "", "cause": detail.get("cause") or ""}

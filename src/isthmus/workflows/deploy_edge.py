@@ -91,29 +91,16 @@ def deploy_edge(
         EdgeDeploymentFailed: Greengrass could not make a component; nothing is deployed.
         RolloutBusy: another deployment to the same devices is being written.
     """
-    stack = settings.stack
     version_arn = functions.publish_version(settings.edge_function)
     lambda_version = version_arn.rsplit(":", 1)[1]
-    bundle_component = EdgeComponent(layout.component_name(stack, model, "model"), f"{release}.0.0")
-    lambda_component = EdgeComponent(
-        layout.component_name(stack, model, "infer"), f"{release}.{lambda_version}.0"
-    )
+    components = _components(settings.stack, model, release, lambda_version)
+    bundle_component, lambda_component = components
     fleet.publish_recipe(model_recipe(bundle_component, model, bundle, settings.bucket))
-    root, name, number = settings.edge_root, bundle_component.name, bundle_component.version
-    environment = {
-        "ISTHMUS_EDGE_PORT": str(_port(model, settings.edge_port, records)),
-        # A Lambda component's environment knows no recipe variables: the paths are the nucleus's own
-        # layout below its root folder.
-        "ISTHMUS_MODEL_ARTIFACT": f"{root}/packages/artifacts/{name}/{number}/bundle.zip",
-        # A model that does not prove itself ends the process, so that Greengrass sees BROKEN and rolls back.
-        "ISTHMUS_EDGE_ON_REFUSAL": "fail",
-        "ISTHMUS_EDGE_STORE": f"{root}/work/{name}/store",
-        "ISTHMUS_PUBLIC_KEY": base64.b64encode(signer.public_key()).decode(),
-    }
+    port = _port(model, settings.edge_port, records)
+    environment = _environment(bundle_component, settings.edge_root, port, signer)
     fleet.import_function(
         lambda_component, version_arn, environment, {bundle_component.name: bundle_component.version}
     )
-    components = (bundle_component, lambda_component)
     fleet.await_deployable(settings.edge_target, components)
     # A deployment replaces all that its target has: two that merge at once would lose one.
     acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
@@ -123,6 +110,32 @@ def deploy_edge(
     finally:
         give_back(EDGE, rollout, records=records)
     return EdgeDeployment(deployment, [f"{entry.name} {entry.version}" for entry in components])
+
+
+def _components(
+    stack: str, model: str, release: int, lambda_version: str
+) -> tuple[EdgeComponent, EdgeComponent]:
+    """Return the component of the bundle and that of the edge Lambda."""
+    return (
+        EdgeComponent(layout.component_name(stack, model, "model"), f"{release}.0.0"),
+        EdgeComponent(layout.component_name(stack, model, "infer"), f"{release}.{lambda_version}.0"),
+    )
+
+
+def _environment(bundle: EdgeComponent, root: str, port: int, signer: Signer) -> dict[str, str]:
+    """Return the edge Lambda's environment.
+
+    A Lambda component's environment knows no recipe variables: the paths are the nucleus's own layout
+    below its root folder.
+    """
+    return {
+        "ISTHMUS_EDGE_PORT": str(port),
+        "ISTHMUS_MODEL_ARTIFACT": f"{root}/packages/artifacts/{bundle.name}/{bundle.version}/bundle.zip",
+        # A model that does not prove itself ends the process, so that Greengrass sees BROKEN and rolls back.
+        "ISTHMUS_EDGE_ON_REFUSAL": "fail",
+        "ISTHMUS_EDGE_STORE": f"{root}/work/{bundle.name}/store",
+        "ISTHMUS_PUBLIC_KEY": base64.b64encode(signer.public_key()).decode(),
+    }
 
 
 def check_edge(

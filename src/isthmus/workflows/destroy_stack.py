@@ -12,7 +12,7 @@ from isthmus.model.units import GIB
 from isthmus.planning.cost import price_list
 from isthmus.ports import Belongings
 
-RUNNING = "running execution"
+RUNNING, STACK = "running execution", "stack"
 KEEPABLE = {
     "data": "the bucket with all that it holds, and the keys",
     "models": "the model registry and the bundles, and the keys",
@@ -42,6 +42,7 @@ def plan_destroy(stack: str, kinds: Sequence[Belongings], keep: Collection[str])
 
     Raises:
         InvalidInput: ``keep`` has a word that names nothing.
+        ForeignStack: the stack of that name is another application's.
     """
     check_keep(keep)
     remove, kept = [], []
@@ -56,10 +57,13 @@ def destroy(kinds: Sequence[Belongings], keep: Collection[str], *, force: bool, 
     """Remove all that is not kept; return how many things went.
 
     Each kind is searched for again at its turn: what an execution made in its last moments is found,
-    and a run that was cut off anywhere is continued by the next.
+    and a run that was cut off anywhere is continued by the next. What comes before the stack is searched
+    for once more when the stack is gone: a function that a stopped execution had called runs to its end,
+    minutes later, and may make a thing of a kind that was searched already; without its stack, none can.
 
     Raises:
         InvalidInput: ``keep`` has a word that names nothing.
+        ForeignStack: the stack of that name is another application's.
         StillRunning: executions run, and ``force`` was not given; or the stack is being changed, or
             protected.
         StackNotDeleted: CloudFormation failed.
@@ -68,12 +72,20 @@ def destroy(kinds: Sequence[Belongings], keep: Collection[str], *, force: bool, 
     known = {kind.kind: kind.find() for kind in kinds}
     _refuse_while_running(known, force)
     count = 0
-    for kind in kinds:
-        for thing in _divide(_still(kind, known[kind.kind]), keep)[1]:
-            report(f"{kind.kind} {thing.name}")
-            kind.remove(thing, report)
-            count += 1
+    for position, kind in enumerate(kinds):
+        removed = _remove(kind, _still(kind, known[kind.kind]), keep, report)
+        count += removed
+        if kind.kind == STACK and removed:
+            count += sum(_remove(before, before.find(), keep, report) for before in kinds[:position])
     return count
+
+
+def _remove(kind: Belongings, things: list[Thing], keep: Collection[str], report: Report) -> int:
+    going = _divide(things, keep)[1]
+    for thing in going:
+        report(f"{kind.kind} {thing.name}")
+        kind.remove(thing, report)
+    return len(going)
 
 
 def _still(kind: Belongings, known: list[Thing]) -> list[Thing]:

@@ -9,6 +9,7 @@ import msgspec
 
 from isthmus.errors import IsthmusError
 from isthmus.model.units import GIB, format_bytes
+from isthmus.workflows.stack_states import NEXT_STEPS, UNCLEAR
 
 OLDEST_PYTHON, TOO_NEW_PYTHON = (3, 11), (3, 14)
 PACKAGES = ("boto3", "msgspec", "pyyaml")
@@ -224,7 +225,7 @@ def _storage(limits: LambdaLimits) -> Finding:
     said = f"{format_bytes(limits.used_bytes)} of {format_bytes(limits.limit_bytes)} are used ({share:.0%})"
     if share < NEARLY_FULL:
         return Finding("Lambda's storage", "ok", said)
-    return Finding("Lambda's storage", "missing" if share >= FULL else "warn", said, "isthmus collect --yes")
+    return Finding("Lambda's storage", "missing" if share >= FULL else "warn", said, "isthmus collect")
 
 
 def _training(quotas: Mapping[str, float]) -> Finding:
@@ -264,15 +265,11 @@ def _attachment(arn: str) -> str:
 
 def stack_finding(stack: str, status: str) -> Finding:
     """Say what a stack's status means, and what to do about it."""
-    if not status:
+    if status in ("", "DELETE_COMPLETE"):
         return Finding("stack", "ok", f"{stack} is not deployed yet", "sam build && sam deploy")
     said = f"{stack} is {status}"
-    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"):
-        return Finding("stack", "ok", said)
-    if status == "UPDATE_ROLLBACK_FAILED":
-        mend = f"aws cloudformation continue-update-rollback --stack-name {stack}"
-        return Finding("stack", "missing", said, mend)
     if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
         return Finding("stack", "warn", f"{said}; wait for it", f"isthmus doctor --stack {stack}")
-    # What failed to be created or deleted takes no update any more.
-    return Finding("stack", "missing", said, f"isthmus destroy --stack {stack} --yes")
+    why, mend = NEXT_STEPS.get(status, UNCLEAR)
+    level: Level = "missing" if mend else "ok"
+    return Finding("stack", level, f"{said}; {why}" if why else said, mend.format(stack=stack))

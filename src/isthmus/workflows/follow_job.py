@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from isthmus.errors import Unavailable
 from isthmus.model import layout
 from isthmus.model.execution import Run
 from isthmus.ports import Clock, Item, Records
@@ -14,7 +15,9 @@ from isthmus.workflows.explain_failure import explain
 
 T = TypeVar("T")
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 2.5
+PATIENT_LOOKS = 120
+"""How many looks in a row may fail of what passes: five minutes."""
 SHOWN_TYPES = frozenset({"Task", "Succeed", "Fail"})
 """States that only move values around are no news to who follows a job."""
 
@@ -127,9 +130,21 @@ def follow(
 
 
 def until_ended(look: Callable[[], T], state: Callable[[T], str], clock: Clock) -> T:
-    """Look again and again until the state is one of an end; return the last look."""
+    """Look again and again until the state is one of an end; return the last look.
+
+    Raises:
+        Unavailable: the first look failed, or more than ``PATIENT_LOOKS`` in a row did.
+    """
+    patience = 0
     while True:
-        found = look()
-        if state(found) not in ("WAITING", "RUNNING"):
-            return found
+        try:
+            found = look()
+        except Unavailable:
+            if not patience:
+                raise
+            patience -= 1
+        else:
+            patience = PATIENT_LOOKS
+            if state(found) not in ("WAITING", "RUNNING"):
+                return found
         clock.sleep(POLL_SECONDS)

@@ -21,6 +21,7 @@ SCHEDULED = frozenset({"TaskScheduled", "LambdaFunctionScheduled", "ActivitySche
 FAILED = ("Failed", "TimedOut")
 STOPPED = "ExecutionAborted"
 ENDS = frozenset({"ExecutionFailed", "ExecutionTimedOut", STOPPED})
+BROKEN_OFF = ("failed", "stopped")
 
 
 def ending(newest_first: Iterable[Event]) -> Ending:
@@ -64,8 +65,21 @@ class _Story:
         if kind == "ExecutionRedriven":
             self.redrive += 1
         elif place >= 0:
+            place = self._again(place, at)
             self.of[event["id"]] = place
             self.stays[place] = _after(self.stays[place], event, at)
+
+    def _again(self, place: int, at: float) -> int:
+        """Return the place of a stay that goes on; one that broke off before a redrive goes on anew.
+
+        A redriven Task "reschedules and then reruns" (Step Functions developer guide, "Restarting state
+        machine executions with redrive"): its state need not be entered again.
+        """
+        stay = self.stays[place]
+        if stay.outcome not in BROKEN_OFF or stay.redrive == self.redrive:
+            return place
+        self.stays.append(Visit(state=stay.state, type=stay.type, entered_seconds=at, redrive=self.redrive))
+        return len(self.stays) - 1
 
     def _enter(self, event: Event, at: float) -> None:
         name, kind = event["stateEnteredEventDetails"]["name"], event["type"].removesuffix("StateEntered")

@@ -7,6 +7,7 @@ order, so each record carries its place in a job's story (``order_of``), and a l
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import msgspec
@@ -22,8 +23,9 @@ RUNNING = "RUNNING"
 ENDED = frozenset({"DEPLOYED", "REJECTED", "FAILED", "ABORTED"})
 WORDLESS = {"ABORTED": "the execution was stopped", "TIMED_OUT": "the execution timed out"}
 """What is said of an execution that ended without a cause."""
-MAX_REDRIVES = 10_000
-"""More than fit: an execution's history holds 25,000 events, and each redrive writes at least three."""
+PLACES = 20_000
+"""Of one execution: two for each of 10,000 redrives, which are more than fit. Its history holds 25,000
+events, and each redrive writes at least three."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -41,50 +43,80 @@ class Outcome(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a job: ``state`` is DEPLOYED, REJECTED, FAILED, ABORTED, or RUNNING after a redrive.
 
-    ``failure`` is an ``Error``, its ``Cause``, and the state ``At`` which. ``order`` is None in a call of a
-    machine that was started before ends had one: its state records the end, and the event says it again.
+    ``failure`` is an ``Error``, its ``Cause``, and the state ``At`` which. ``started`` is when the execution
+    began, in seconds since the epoch; the machine of an earlier version does not say it (``known_start``),
+    and ``started`` is then the number of the retry. ``redrives`` is None in a call of a machine that was
+    started before ends had an order: its state records the end, and the event says it again.
     """
 
     job_key: str
     state: str
-    order: int | None
+    started: int
+    redrives: int | None
+    known_start: bool = True
     failure: dict[str, str] = {}
 
+    def order(self, before: Item) -> int | None:
+        """Return this change's place in the story that is on record."""
+        if self.redrives is None:
+            return None
+        # A state speaks while its execution runs, and a job has one at a time: what is on record is its own.
+        started = self.started if self.known_start else max(self.started, before.get("order", 0) // PLACES)
+        return order_of(started, self.redrives, ended=self.state != RUNNING)
 
-def order_of(execution: str, redrives: int, *, ended: bool) -> int:
+
+def order_of(started: int, redrives: int, *, ended: bool) -> int:
     """Return the place of a status in its job's story: by execution, by redrive, and the end last.
 
-    An execution is called after its job key; a retry, which is a new one, ``<job key>-1`` and so on.
+    Executions are told apart by their start: a name is free again 90 days after its execution's end
+    (Step Functions API reference, StartExecution). Orders of an earlier version count the job's executions
+    instead, and are below all of these.
     """
-    number = execution[JOB_KEY_CHARACTERS + 1 :]
-    return (int(number or 0) * MAX_REDRIVES + redrives) * 2 + int(ended)
+    return started * PLACES + redrives * 2 + int(ended)
 
 
 def from_state(event: dict[str, Any]) -> Change:
     """Return what a state of the machine asks to be recorded."""
-    order = None
-    if "execution" in event:
-        order = order_of(event["execution"], event["redrives"], ended=True)
-    failure = event.get("failure") or {}
-    return Change(job_key=event["job_key"], state=event["state"], order=order, failure=failure)
+    started = event.get("started_at")
+    return Change(
+        job_key=event["job_key"],
+        state=event["state"],
+        started=_seconds(started) if started else _number(event.get("execution", "")),
+        known_start=bool(started),
+        redrives=event["redrives"] if "execution" in event else None,
+        failure=event.get("failure") or {},
+    )
+
+
+def _seconds(started_at: str) -> int:
+    """Whole seconds: the context object's text and the event's number may be rounded differently."""
+    return int(datetime.datetime.fromisoformat(started_at).timestamp())
+
+
+def _number(execution: str) -> int:
+    """Return the number of a retry, ``<job key>-1`` and so on; 0 for any other name."""
+    number = execution[JOB_KEY_CHARACTERS + 1 :]
+    return int(number) if number.isdecimal() else 0
 
 
 def from_status_change(detail: dict[str, Any], ending: Ending) -> Change:
     """Return what to record of an execution whose status changed.
 
-    ``detail`` is of EventBridge's "Step Functions Execution Status Change"; ``ending`` is read from the
-    history, since the event names no state, and leaves out a cause that would make it too large.
+    ``detail`` is of EventBridge's "Step Functions Execution Status Change", with its times in milliseconds
+    since the epoch; ``ending`` is read from the history, since the event names no state, and leaves out a
+    cause that would make it too large.
     """
-    name, status, redrives = detail["name"], detail["status"], detail.get("redriveCount") or 0
+    key, status = detail["name"][:JOB_KEY_CHARACTERS], detail["status"]
+    started, redrives = detail["startDate"] // 1000, detail.get("redriveCount") or 0
     if status == RUNNING:
-        order = order_of(name, redrives, ended=False)
-        return Change(job_key=name[:JOB_KEY_CHARACTERS], state=RUNNING, order=order)
+        return Change(job_key=key, state=RUNNING, started=started, redrives=redrives)
     cause = detail.get("cause") or ending.cause or WORDLESS.get(status, "")
     error = detail.get("error") or ending.error or f"Execution.{status}"
     return Change(
-        job_key=name[:JOB_KEY_CHARACTERS],
+        job_key=key,
         state="ABORTED" if status == "ABORTED" else "FAILED",
-        order=order_of(name, redrives, ended=True),
+        started=started,
+        redrives=redrives,
         failure={"Error": error, "Cause": cause, "At": ending.state},
     )
 
@@ -95,18 +127,19 @@ def record_outcome(change: Change, *, records: Records, events: Events, now: str
         return _record_redrive(change, records, now)
     pk, (error, cause) = layout.job_pk(change.job_key), explain(change.failure)
     before = records.get(pk, layout.STATE) or {}
-    if change.order is not None and before.get("told") == change.order:
+    order = change.order(before)
+    if order is not None and before.get("told") == order:
         return _on_record(before)
     at = change.failure.get("At", "")
     ended = {"state": change.state, "error": error, "cause": cause, "at": at, "ended_at": now}
     # Written by a state of a machine that knew no order: the execution's own event tells the same.
-    known = change.order is not None and "order" not in before and _says(before, ended)
-    if not _write(pk, ended, change.order, records):
+    known = order is not None and "order" not in before and _says(before, ended)
+    if not _write(pk, ended, order, records):
         return _on_record(records.get(pk, layout.STATE) or {})
     if not known:
         _publish(change.job_key, ended, records, events)
-    if change.order is not None:
-        records.update(pk, layout.STATE, {"told": change.order})
+    if order is not None:
+        records.update(pk, layout.STATE, {"told": order})
     return Outcome(change.state, error, cause, recorded=not known)
 
 
@@ -114,7 +147,7 @@ def _record_redrive(change: Change, records: Records, now: str) -> Outcome:
     """The job runs again: what it failed with is no news any more."""
     again = {"state": RUNNING, "error": "", "cause": "", "at": "", "ended_at": None, "redriven_at": now}
     pk = layout.job_pk(change.job_key)
-    if not _write(pk, again, change.order, records):
+    if not _write(pk, again, change.order({}), records):
         return _on_record(records.get(pk, layout.STATE) or {})
     return Outcome(RUNNING, "", "", recorded=False)
 

@@ -16,7 +16,7 @@ from isthmus.errors import (
 from isthmus.model import layout
 from isthmus.model.blob import BlobRef
 from isthmus.model.dataset import DatasetFile, Manifest
-from isthmus.model.job import Import, Job, Training
+from isthmus.model.job import MAX_QUEUE_SECONDS, Import, Job, Training
 from isthmus.model.messages import DEFAULT_TEAM
 from isthmus.model.units import format_bytes
 from isthmus.ports import BlobStore, Records
@@ -141,11 +141,7 @@ def _check_job(job: Job, manifest: Manifest, blobs: BlobStore) -> None:
     if isinstance(source, Training):
         if not manifest.files:
             raise InvalidJob(f"the job trains {job.model}, but its manifest names no files")
-        if source.offline_tolerance_seconds >= source.deadline_seconds:
-            raise InvalidJob(
-                f"offline_tolerance_seconds ({source.offline_tolerance_seconds}) must be less than "
-                f"deadline_seconds ({source.deadline_seconds})"
-            )
+        _check_seconds(source)
         if job.evaluation is None:
             raise InvalidJob(
                 f"the job trains {job.model} and must say how it is judged: give it an `evaluation`"
@@ -155,6 +151,19 @@ def _check_job(job: Job, manifest: Manifest, blobs: BlobStore) -> None:
         for held_out in (job.evaluation.inputs, job.evaluation.labels):
             if held_out.path not in paths:
                 raise InvalidJob(f"the evaluation reads {held_out.path}, which the manifest does not name")
+
+
+def _check_seconds(training: Training) -> None:
+    if training.offline_tolerance_seconds >= training.deadline_seconds:
+        raise InvalidJob(
+            f"offline_tolerance_seconds ({training.offline_tolerance_seconds}) must be less than "
+            f"deadline_seconds ({training.deadline_seconds})"
+        )
+    if training.queue_deadline_seconds > MAX_QUEUE_SECONDS:
+        raise InvalidJob(
+            f"queue_deadline_seconds ({training.queue_deadline_seconds}) must be at most "
+            f"{MAX_QUEUE_SECONDS} (14 days): a rig's queue keeps no message longer"
+        )
 
 
 def _check_name(stack: str, model: str) -> None:

@@ -74,15 +74,33 @@ def revert_traffic(function: str, version: str, previous: str, *, functions: Fun
 
 
 def commit_champion(
-    model: str, bundle: str, release: int, job_key: str, version: str, *, records: Records, now: str
+    model: str,
+    bundle: str,
+    release: int,
+    job_key: str,
+    version: str,
+    *,
+    rollout: str = "",
+    records: Records,
+    now: str,
 ) -> None:
-    """Record what is in service, and which version was before; the alias, moved before, is what decides it."""
+    """Record what is in service, which version was before, and which roll-out brought it.
+
+    The alias, moved before, is what decides it.
+    """
     before = records.get(layout.CHAMPIONS, model) or {}
     # Committed again after an answer got lost, it must not become its own predecessor.
     again = before.get("version") == version
     previous = before.get("previous_version" if again else "version") or ""
     champion = {"model": model, "bundle": bundle, "release": release, "job_key": job_key, "version": version}
-    records.put({"pk": layout.CHAMPIONS, "sk": model, **champion, "previous_version": previous, "since": now})
+    history = {"previous_version": previous, "rollout": rollout, "since": now}
+    records.put({"pk": layout.CHAMPIONS, "sk": model, **champion, **history})
+
+
+def is_committed(model: str, rollout: str, version: str, *, records: Records) -> bool:
+    """Return whether the version is on record as in service, and this roll-out brought it there."""
+    champion = records.get(layout.CHAMPIONS, model) or {}
+    return (champion.get("rollout"), champion.get("version")) == (rollout, version)
 
 
 def probe_event(model: str) -> dict[str, object]:

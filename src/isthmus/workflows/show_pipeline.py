@@ -54,18 +54,26 @@ def list_pipelines(
 ) -> list[Summary]:
     """Return the newest jobs first, at most ``limit``; of a job that was retried only the newest execution."""
     newest: dict[str, Run] = {}
-    found = (_summary(run, pipeline, records) for run in pipeline.recent() if _is_first(run, newest))
-    wanted = (entry for entry in found if state in ("", entry.state) and model in ("", entry.model))
-    return list(itertools.islice(wanted, limit))
+    found = ((run, _record(run, records)) for run in pipeline.recent() if _is_first(run, newest))
+    wanted = (
+        (run, item)
+        for run, item in found
+        if state in ("", state_of(run.status, item)) and model in ("", item.get("model", ""))
+    )
+    # Each summary costs a look at the execution's history: only what is asked for gets one.
+    return [_summary(run, item, pipeline, records) for run, item in itertools.islice(wanted, limit)]
 
 
 def _is_first(run: Run, seen: dict[str, Run]) -> bool:
     return seen.setdefault(run.name[:JOB_KEY_CHARACTERS], run) is run
 
 
-def _summary(run: Run, pipeline: Pipeline, records: Records) -> Summary:
+def _record(run: Run, records: Records) -> Item:
+    return records.get(layout.job_pk(run.name[:JOB_KEY_CHARACTERS]), layout.STATE) or {}
+
+
+def _summary(run: Run, item: Item, pipeline: Pipeline, records: Records) -> Summary:
     key = run.name[:JOB_KEY_CHARACTERS]
-    item = records.get(layout.job_pk(key), layout.STATE) or {}
     return Summary(
         job_key=key,
         model=item.get("model", ""),

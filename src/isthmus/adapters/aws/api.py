@@ -17,13 +17,28 @@ ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_EXECUTE_API", "AWS_ENDPOINT_URL")
 """Where a request is sent instead of to its API's own address, which then goes in the Host header:
 that is how a private API is called through a VPC endpoint."""
 
+AGAIN = urllib3.Retry(
+    total=None,
+    connect=0,
+    read=0,
+    redirect=0,
+    other=0,
+    status=4,
+    status_forcelist=(502,),
+    allowed_methods=None,
+    backoff_factor=0.5,
+    raise_on_status=False,
+)
+"""Repeats what the gateway got no answer to, within eight seconds: a function may be between its new code
+and its new layers while a deploy changes it. An inference may be asked twice."""
+
 
 class SignedApi:
     """The REST API at ``base_url``, for example ``https://….execute-api.eu-west-1.amazonaws.com/v``."""
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._pool = urllib3.PoolManager(retries=False, timeout=35)
+        self._pool = urllib3.PoolManager(retries=AGAIN, timeout=35)
 
     def call(self, method: str, path: str, body: bytes = b"") -> HttpResponse:
         """Send one request.

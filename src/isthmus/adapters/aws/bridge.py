@@ -17,7 +17,7 @@ from isthmus.adapters.aws.errors import (
     raise_if_denied,
 )
 from isthmus.adapters.aws.session import client
-from isthmus.errors import Conflict, InvalidDocument, Unavailable
+from isthmus.errors import DEPLOYMENT_FAULTS, Conflict, InvalidDocument, Unavailable
 from isthmus.model.messages import Work
 from isthmus.ports import Message
 
@@ -90,8 +90,22 @@ class LambdaReporter:
             raise Unavailable(f"{self._function} did not answer: {error}") from error
         except BotoCoreError as error:
             raise Unavailable(f"{self._function} did not answer: {error}") from error
-        if answer.get("FunctionError") and b'"Conflict"' in body:
+        if answer.get("FunctionError"):
+            self._judge(body)
+
+    def _judge(self, body: bytes) -> None:
+        """Raise what a failure of the function means. Its answer is a JSON object with ``errorType`` and
+        ``errorMessage`` (Lambda developer guide, "AWS Lambda function errors in Python")."""
+        text = body[:MAX_CAUSE_CHARACTERS].decode(errors="replace")
+        try:
+            answer = dict(json.loads(body))
+        except (ValueError, TypeError):
+            answer = {}
+        kind = answer.get("errorType")
+        if kind == Conflict.__name__:
             # Nothing is committed under this number: a newer attempt has the lease, and reports itself.
             return
-        if answer.get("FunctionError"):
-            raise Unavailable(f"{self._function} failed: {body[:500].decode(errors='replace')}")
+        for fault in DEPLOYMENT_FAULTS:
+            if kind == fault.__name__:
+                raise fault(f"{self._function} failed: {answer.get('errorMessage', text)}")
+        raise Unavailable(f"{self._function} failed: {text[:500]}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from isthmus import documents
 from isthmus.adapters.aws.errors import code_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.system import SystemClock
@@ -108,6 +109,9 @@ class GreengrassFleet:
         _, there = self._latest(target)
         merged = {name: wish for name, wish in there.items() if name not in without}
         merged.update({entry.name: {"componentVersion": entry.version} for entry in components})
+        # A client token is the account's, not the target's, and good for one request only: another stack
+        # may ship the same release, and another model's deployment may lie between two tries of ours.
+        unique = documents.digest([target, token, merged])
         answer = client("greengrassv2").create_deployment(
             targetArn=target,
             deploymentName="isthmus",
@@ -116,7 +120,7 @@ class GreengrassFleet:
                 "failureHandlingPolicy": "ROLLBACK",
                 "componentUpdatePolicy": {"action": "NOTIFY_COMPONENTS", "timeoutInSeconds": 60},
             },
-            clientToken=token,
+            clientToken=unique,
         )
         return str(answer["deploymentId"])
 

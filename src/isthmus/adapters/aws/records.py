@@ -47,6 +47,17 @@ def _item(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _serialize(to_wire(value)) for name, value in attributes.items()}
 
 
+def _expected(expect: Mapping[str, Any]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
+    """Return the conditions that these attributes equal, and the names and values that they use."""
+    conditions = []
+    for number, value in enumerate(expect.values()):
+        # An attribute that was set to None holds DynamoDB's NULL; to us that is "does not exist".
+        absent = f"attribute_not_exists(#e{number}) OR " if value is None else ""
+        conditions.append(f"({absent}#e{number} = :e{number})")
+    names = {f"#e{number}": name for number, name in enumerate(expect)}
+    return conditions, names, {f":e{number}": value for number, value in enumerate(expect.values())}
+
+
 def _plain(item: Mapping[str, Any]) -> Item:
     return {name: from_wire(_deserialize(value)) for name, value in item.items()}
 
@@ -107,15 +118,11 @@ class DynamoRecords:
         expect: Mapping[str, Any] | None = None,
         below: Mapping[str, int] | None = None,
     ) -> None:
-        sets, conditions, names, bound = [], [], {}, {}
+        conditions, names, bound = _expected(expect or {})
+        sets = []
         for number, (name, value) in enumerate(values.items()):
             names[f"#s{number}"], bound[f":s{number}"] = name, value
             sets.append(f"#s{number} = :s{number}")
-        for number, (name, value) in enumerate((expect or {}).items()):
-            names[f"#e{number}"], bound[f":e{number}"] = name, value
-            # An attribute that was set to None holds DynamoDB's NULL; to us that is "does not exist".
-            absent = f"attribute_not_exists(#e{number}) OR " if value is None else ""
-            conditions.append(f"({absent}#e{number} = :e{number})")
         for number, (name, limit) in enumerate((below or {}).items()):
             names[f"#b{number}"], bound[f":b{number}"] = name, limit
             conditions.append(f"(attribute_not_exists(#b{number}) OR #b{number} < :b{number})")
@@ -138,10 +145,9 @@ class DynamoRecords:
     def delete(self, pk: str, sk: str, *, expect: Mapping[str, Any] | None = None) -> None:
         request: dict[str, Any] = {}
         if expect:
-            names = {f"#e{number}": name for number, name in enumerate(expect)}
-            values = {f":e{number}": value for number, value in enumerate(expect.values())}
+            conditions, names, values = _expected(expect)
             request = {
-                "ConditionExpression": " AND ".join(f"#e{n} = :e{n}" for n in range(len(expect))),
+                "ConditionExpression": " AND ".join(conditions),
                 "ExpressionAttributeNames": names,
                 "ExpressionAttributeValues": _item(values),
             }

@@ -11,6 +11,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from isthmus.adapters.aws.errors import message_of, passing_trouble
+from isthmus.adapters.aws.operator.actions import ACTIONS, ANYTHING
 from isthmus.adapters.aws.operator.home import call
 from isthmus.adapters.aws.session import client
 from isthmus.errors import NotChecked
@@ -33,60 +34,6 @@ SERVICES = (
     "stepfunctions",
 )
 TRAINING_QUOTA = " for training job usage"
-
-ACTIONS = {
-    "cloudformation:{region}:{account}:stack/{stack}/*": (
-        "cloudformation:CreateChangeSet",
-        "cloudformation:DeleteStack",
-        "cloudformation:DescribeStacks",
-        "cloudformation:ExecuteChangeSet",
-        "cloudformation:ListStackResources",
-    ),
-    "iam::{account}:role/{stack}-x": (
-        "iam:AttachRolePolicy",
-        "iam:CreateRole",
-        "iam:DeleteRole",
-        "iam:PassRole",
-        "iam:PutRolePolicy",
-        "iam:TagRole",
-    ),
-    "iam::{account}:policy/{stack}-x": ("iam:CreatePolicy", "iam:DeletePolicy"),
-    "s3:::{stack}-{account}-{region}": ("s3:CreateBucket", "s3:ListBucket", "s3:PutBucketPolicy"),
-    "s3:::{stack}-{account}-{region}/x": ("s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"),
-    "dynamodb:{region}:{account}:table/{stack}-x": (
-        "dynamodb:CreateTable",
-        "dynamodb:DeleteTable",
-        "dynamodb:GetItem",
-        "dynamodb:PutItem",
-        "dynamodb:Query",
-    ),
-    "lambda:{region}:{account}:function:{stack}-x": (
-        "lambda:AddPermission",
-        "lambda:CreateFunction",
-        "lambda:DeleteFunction",
-        "lambda:PublishVersion",
-        "lambda:UpdateFunctionCode",
-    ),
-    "lambda:{region}:{account}:layer:{stack}-x": ("lambda:PublishLayerVersion",),
-    "states:{region}:{account}:stateMachine:{stack}-x": (
-        "states:CreateStateMachine",
-        "states:DeleteStateMachine",
-        "states:StartExecution",
-    ),
-    "events:{region}:{account}:rule/{stack}-x": ("events:PutRule", "events:PutTargets"),
-    "sqs:{region}:{account}:{stack}-x": ("sqs:CreateQueue", "sqs:DeleteQueue", "sqs:TagQueue"),
-    "logs:{region}:{account}:log-group:/isthmus/{stack}": ("logs:CreateLogGroup", "logs:DeleteLogGroup"),
-    "kms:{region}:{account}:key/*": ("kms:CreateKey", "kms:Decrypt", "kms:GenerateDataKey"),
-    "sagemaker:{region}:{account}:model-package-group/{stack}-models": (
-        "sagemaker:CreateModelPackageGroup",
-        "sagemaker:DeleteModelPackageGroup",
-    ),
-    "iot:{region}:{account}:thinggroup/{stack}-cores": ("iot:CreateThingGroup", "iot:DeleteThingGroup"),
-    "apigateway:{region}::/restapis": ("apigateway:POST",),
-    "execute-api:{region}:{account}:x/v/POST/v2/models/x/infer": ("execute-api:Invoke",),
-}
-"""What `sam deploy` and the command line call, by the resource that it is called on, less ``arn:aws:``:
-the simulator holds an action against ``*`` otherwise, where a policy of this stack's names fails."""
 
 
 @contextlib.contextmanager
@@ -143,22 +90,23 @@ class AwsAccount:
     def refused_actions(self, caller: Caller, stack: str) -> list[str]:
         if caller.arn.endswith(":root"):
             return []
-        refused = []
+        refused: set[str] = set()
         partition, region = caller.arn.split(":")[1], self.region()
         with asked("IAM"):
             source = _policy_source(caller.arn)
+            pages = client("iam").get_paginator("simulate_principal_policy")
             for resource, actions in ACTIONS.items():
                 place = resource.format(region=region, account=caller.account, stack=stack)
-                answer = client("iam").simulate_principal_policy(
-                    PolicySourceArn=source,
-                    ActionNames=list(actions),
-                    ResourceArns=[f"arn:{partition}:{place}"],
+                arn = place if resource == ANYTHING else f"arn:{partition}:{place}"
+                answers = pages.paginate(
+                    PolicySourceArn=source, ActionNames=list(actions), ResourceArns=[arn]
                 )
-                refused += [
+                refused |= {
                     str(entry["EvalActionName"])
+                    for answer in answers
                     for entry in answer["EvaluationResults"]
                     if entry["EvalDecision"] != "allowed"
-                ]
+                }
         return sorted(refused)
 
     def stack_status(self, stack: str) -> str:

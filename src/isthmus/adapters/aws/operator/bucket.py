@@ -31,6 +31,8 @@ class BucketObjects:
 
     @passing_trouble("S3")
     def find(self) -> list[Thing]:
+        if not _is_ours(self._home):
+            return []
         counts: dict[str, tuple[int, int]] = {}
         for page in _pages(self._home.bucket):
             for entry in page:
@@ -75,13 +77,34 @@ class BucketItself:
 
     @passing_trouble("S3")
     def find(self) -> list[Thing]:
-        if not _exists(self._home.bucket):
+        if not _exists(self._home.bucket) or not _is_ours(self._home):
             return []
         return [Thing(id=self._home.bucket, name=self._home.bucket, kept_by=BUNDLES)]
 
     @passing_trouble("S3")
     def remove(self, thing: Thing, report: Callable[[str], None]) -> None:
         call("s3", "delete_bucket", Bucket=thing.id)
+
+
+def _is_ours(home: Home) -> bool:
+    """Whether the bucket of that name is the stack's: by its outputs, its tag, or the key that encrypts it.
+
+    Other applications name buckets after themselves, the account and the region too. A bucket of
+    version 0.1.0 that outlived its stack has no tag.
+    """
+    if home.outputs().get("Bucket") == home.bucket:
+        return True
+    tagged = call("s3", "get_bucket_tagging", Bucket=home.bucket).get("TagSet", [])
+    return home.owns(
+        {tag["Key"]: tag["Value"] for tag in tagged}, otherwise=home.owns_key(_key_of(home.bucket))
+    )
+
+
+def _key_of(bucket: str) -> str:
+    answer = call("s3", "get_bucket_encryption", Bucket=bucket)
+    rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules", [])
+    defaults = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in rules]
+    return next((str(entry["KMSMasterKeyID"]) for entry in defaults if entry.get("KMSMasterKeyID")), "")
 
 
 def _exists(bucket: str) -> bool:

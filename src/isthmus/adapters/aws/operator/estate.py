@@ -83,8 +83,8 @@ class AwsEstate:
         }
 
     def _layers(self, used: Collection[str]) -> Iterator[LayerVersion]:
-        for name, of_model in layer_names(self._home):
-            for entry in layer_versions(name, of_model):
+        for name, model in layer_names(self._home).items():
+            for entry in layer_versions(self._home, name, model):
                 arn = str(entry["LayerVersionArn"])
                 # The listing tells no size; who is in use need not tell it.
                 yield LayerVersion(name, int(entry["Version"]), arn, 0 if arn in used else _size(arn))

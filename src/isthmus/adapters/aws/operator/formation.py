@@ -7,10 +7,12 @@ from typing import Any
 
 from isthmus.adapters.aws.errors import passing_trouble
 from isthmus.adapters.aws.operator.home import Home, call, listed
+from isthmus.adapters.aws.operator.ownership import refuse_foreign
 from isthmus.adapters.aws.session import client
 from isthmus.errors import StackNotDeleted
 from isthmus.model.inventory import Thing
 from isthmus.ports import Clock
+from isthmus.workflows.destroy_stack import STACK
 
 POLL_SECONDS = 2.0
 MAX_POLLS = 1800
@@ -20,16 +22,22 @@ MAX_POLLS = 1800
 class StackItself:
     """Everything that the template holds and does not retain."""
 
-    kind = "stack"
+    kind = STACK
 
     def __init__(self, home: Home, clock: Clock) -> None:
         self._home, self._clock = home, clock
 
     @passing_trouble("CloudFormation")
     def find(self) -> list[Thing]:
+        """Return the stack.
+
+        Raises:
+            ForeignStack: there is one of that name, and it is another application's.
+        """
         stack = self._described(self._home.stack)
         if not stack or stack["StackStatus"] == "DELETE_COMPLETE":
             return []
+        refuse_foreign(stack, self._home.bucket)
         there = sum(status != "DELETE_COMPLETE" for _, status, _ in self._resources(stack["StackId"]))
         note = f"{stack['StackStatus']}, {there} resources"
         blocked = _blocked(stack)

@@ -41,17 +41,19 @@ class Layers:
 
     @passing_trouble("Lambda")
     def find(self) -> list[Thing]:
-        counted = {name: len(list(layer_versions(name, of_model))) for name, of_model in self._names()}
+        counted = {
+            name: len(list(layer_versions(self._home, name, model)))
+            for name, model in layer_names(self._home).items()
+        }
         return [Thing(id=name, name=name, items=count) for name, count in counted.items() if count]
 
     @passing_trouble("Lambda")
     def remove(self, thing: Thing, report: Callable[[str], None]) -> None:
-        of_model = dict(self._names()).get(thing.name, True)
-        for version in list(layer_versions(thing.name, of_model)):
+        names = layer_names(self._home)
+        if thing.name not in names:  # nothing tells any more whose its versions are
+            return
+        for version in list(layer_versions(self._home, thing.name, names[thing.name])):
             call("lambda", "delete_layer_version", LayerName=thing.name, VersionNumber=version["Version"])
-
-    def _names(self) -> list[tuple[str, bool]]:
-        return layer_names(self._home)
 
 
 def model_functions(home: Home) -> Iterator[dict[str, Any]]:
@@ -69,20 +71,24 @@ def model_functions(home: Home) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def layer_names(home: Home) -> list[tuple[str, bool]]:
-    """Return the names that the stack's layers may have, and whether each is a model's."""
+def layer_names(home: Home) -> dict[str, str | None]:
+    """Return the names that the stack's layers may have, with the model of each; the template's have none."""
     prefix = layout.function_name(home.stack, "")
     made = {entry["FunctionName"].removeprefix(prefix) for entry in model_functions(home)}
-    names = [(f"{home.stack}-{name}", False) for name in layout.TEMPLATE_LAYERS]
-    return names + [(layout.layer_name(home.stack, model), True) for model in sorted(home.models() | made)]
+    names: dict[str, str | None] = {f"{home.stack}-{name}": None for name in layout.TEMPLATE_LAYERS}
+    return names | {layout.layer_name(home.stack, model): model for model in sorted(home.models() | made)}
 
 
-def layer_versions(name: str, of_model: bool) -> Iterator[dict[str, Any]]:
-    """Yield a layer's versions, newest first.
+def layer_versions(home: Home, name: str, model: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the stack's versions of a layer, newest first; those of a model, or of the template's own.
 
-    Layers have no tags. Where one stack's model layer and another's own would have the same name
-    (model ``core-x86`` of ``shop``, and the stack ``shop-model``), the description tells them apart.
+    Layers have no tags, and a name may be two stacks' at once: that of the model ``core-x86`` of ``shop``
+    and of the stack ``shop-model``'s own, or of the model ``b-model-c`` of ``a`` and the model ``c`` of
+    ``a-model-b``. The description tells them apart: it names a bundle, and the stack's bucket has it.
     """
+    marks = {f"{layout.BUNDLE_MARKER}{digest}" for digest in home.bundles(model)} if model else set()
     for version in listed("lambda", "list_layer_versions", "LayerVersions", LayerName=name):
-        if version.get("Description", "").startswith(layout.BUNDLE_MARKER) == of_model:
+        description = version.get("Description", "")
+        of_a_model = description.startswith(layout.BUNDLE_MARKER)
+        if description in marks if model else not of_a_model:
             yield version

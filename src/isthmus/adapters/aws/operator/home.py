@@ -8,7 +8,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of, message_of
+from isthmus.adapters.aws.errors import DENIED_CODES, code_of, message_of
+from isthmus.adapters.aws.operator.ownership import is_ours, outputs_of
 from isthmus.adapters.aws.session import client
 from isthmus.model import layout
 
@@ -19,10 +20,12 @@ GONE_CODES = frozenset(
         "ExecutionDoesNotExist",
         "NoSuchBucket",
         "NoSuchEntity",
+        "NoSuchTagSet",
         "NotFound",
         "QueueDoesNotExist",
         "ResourceNotFound",
         "ResourceNotFoundException",
+        "ServerSideEncryptionConfigurationNotFoundError",
         "StateMachineDoesNotExist",
     }
 )
@@ -84,9 +87,9 @@ class Home:
         return layout.bucket_name(self.stack, self.account, self.region)
 
     def outputs(self) -> dict[str, str]:
-        """Return the stack's outputs; none when there is no such stack."""
+        """Return the stack's outputs; none when there is no such stack, or it is another application's."""
         for stack in call("cloudformation", "describe_stacks", StackName=self.stack).get("Stacks", []):
-            return {entry["OutputKey"]: entry["OutputValue"] for entry in stack.get("Outputs", [])}
+            return outputs_of(stack) if is_ours(stack, self.bucket) else {}
         return {}
 
     def models(self) -> set[str]:
@@ -94,15 +97,30 @@ class Home:
 
         It is how models are known whose function has no tag, or is gone while its layers are not.
         """
-        prefixes = listed(
-            "s3",
-            "list_objects_v2",
-            "CommonPrefixes",
-            Bucket=self.bucket,
-            Prefix=layout.BUNDLES,
-            Delimiter="/",
+        return self._folders(layout.BUNDLES)
+
+    def bundles(self, model: str) -> set[str]:
+        """Return the digests of a model's bundles: a folder of the bucket each."""
+        return self._folders(f"{layout.BUNDLES}{model}/")
+
+    def _folders(self, prefix: str) -> set[str]:
+        entries = listed(
+            "s3", "list_objects_v2", "CommonPrefixes", Bucket=self.bucket, Prefix=prefix, Delimiter="/"
         )
-        return {entry["Prefix"].removeprefix(layout.BUNDLES).rstrip("/") for entry in prefixes}
+        return {entry["Prefix"].removeprefix(prefix).rstrip("/") for entry in entries}
+
+    def owns_key(self, key: str) -> bool:
+        """Whether a KMS key is the stack's, by its description: what it encrypts is the stack's too.
+
+        A key that the caller may not look at is not: the template lets the account's policies decide.
+        """
+        try:
+            found = call("kms", "describe_key", KeyId=key).get("KeyMetadata", {}) if key else {}
+        except ClientError as error:
+            if code_of(error) in DENIED_CODES:
+                return False
+            raise
+        return found.get("Description", "") in layout.key_descriptions(self.stack).values()
 
     def owns(self, tags: dict[str, str], *, otherwise: bool) -> bool:
         """Whether a thing with these tags is this stack's; ``otherwise`` when no tag says whose it is."""

@@ -11,7 +11,10 @@ from isthmus.model.inventory import Thing
 
 
 class ModelPackages:
-    """A group must be empty before it can be deleted, by CloudFormation or by anybody."""
+    """A group must be empty before it can be deleted, by CloudFormation or by anybody.
+
+    Its description tells that it is isthmus's, and its name whose: others may call theirs so too.
+    """
 
     kind = "model registry"
 
@@ -20,8 +23,8 @@ class ModelPackages:
 
     @passing_trouble("SageMaker")
     def find(self) -> list[Thing]:
-        group = {"ModelPackageGroupName": self._group}
-        if not call("sagemaker", "describe_model_package_group", **group):
+        group = call("sagemaker", "describe_model_package_group", ModelPackageGroupName=self._group)
+        if group.get("ModelPackageGroupDescription") != layout.MODEL_GROUP_DESCRIPTION:
             return []
         packages = len(self._packages())
         note = f"{packages} model packages"

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from isthmus.adapters.aws.errors import passing_trouble
 from isthmus.adapters.aws.operator.home import Home, call, listed
 from isthmus.adapters.aws.session import client
-from isthmus.model import layout
 from isthmus.model.inventory import Thing
 
-OWNERS = (layout.STACK_TAG, "aws:cloudformation:stack-name")
-"""CloudFormation tags what it makes by itself; a table of an earlier version has that tag alone."""
+FORMATION_TAG = "aws:cloudformation:stack-name"
+"""CloudFormation tags what it makes by itself; a table of version 0.1.0 has that tag alone."""
 
 
 class Tables:
-    """By its tag, since CloudFormation made up its name; also one kept from an earlier stack."""
+    """By its tag, since CloudFormation made up its name; also one kept from an earlier stack.
+
+    CloudFormation's own tag alone proves nothing, for another application's stack may have had the name:
+    such a table must also be encrypted with the stack's DataKey.
+    """
 
     kind = "table"
 
@@ -29,7 +32,7 @@ class Tables:
         return [
             self._thing(name)
             for name in names
-            if name == known or (name.startswith(f"{self._home.stack}-") and self._tagged(name))
+            if name == known or (name.startswith(f"{self._home.stack}-") and self._is_ours(name))
         ]
 
     @passing_trouble("DynamoDB")
@@ -51,7 +54,14 @@ class Tables:
             note="counted by DynamoDB every six hours",
         )
 
-    def _tagged(self, name: str) -> bool:
+    def _is_ours(self, name: str) -> bool:
         arn = self._home.arn("dynamodb", f"table/{name}")
-        tags = listed("dynamodb", "list_tags_of_resource", "Tags", ResourceArn=arn)
-        return any(tag["Key"] in OWNERS and tag["Value"] == self._home.stack for tag in tags)
+        entries = listed("dynamodb", "list_tags_of_resource", "Tags", ResourceArn=arn)
+        tags = {tag["Key"]: tag["Value"] for tag in entries}
+        made_here = tags.get(FORMATION_TAG) == self._home.stack
+        return self._home.owns(tags, otherwise=made_here and self._home.owns_key(_key_of(name)))
+
+
+def _key_of(table: str) -> str:
+    described = call("dynamodb", "describe_table", TableName=table).get("Table", {})
+    return str(described.get("SSEDescription", {}).get("KMSMasterKeyArn", ""))
