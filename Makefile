@@ -17,7 +17,7 @@ UV := $(ISTHMUS_UV)
 BIN := .venv/bin
 # Two processes: a file's tests share what they set up; the end-to-end tests say themselves what they share.
 FILES_APART := -n 2 --dist loadfile
-GROUPS_APART := -n 2 --dist loadgroup
+GROUPS_APART := -n 2 --dist loadgroup --no-loadscope-reorder
 # Without the variable, checkov asks PyPI for a newer version of itself.
 CHECKOV := CKV_SKIP_PACKAGE_UPDATE_CHECK=true checks/checkov/.venv/bin/checkov --config-file checks/checkov.yaml
 

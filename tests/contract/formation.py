@@ -9,20 +9,34 @@ from typing import Any
 from botocore.awsrequest import AWSResponse
 
 from isthmus.adapters.aws.session import client
+from isthmus.model import layout
 
+ACCOUNT, REGION = "123456789012", "eu-west-1"
 Parsed = dict[str, Any]
+
+
+def outputs_of(stack: str) -> dict[str, str]:
+    """Return what every version's template has, as far as it tells whose a stack is."""
+    machine = layout.machines(stack)[0]
+    return {
+        "Bucket": layout.bucket_name(stack, ACCOUNT, REGION),
+        "Table": f"{stack}-Table-1X",
+        "TrainAndDeployMachine": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{machine}",
+    }
 
 
 @dataclass
 class Formation:
     """Stacks with their resources as ``(logical id, type, physical id)``.
 
-    A deletion takes one look per resource, and ends as ``ending`` says.
+    A deletion takes one look per resource, and ends as ``ending`` says. A stack is one of isthmus that came
+    up, unless ``outputs`` says otherwise.
     """
 
     stacks: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)
+    descriptions: dict[str, str] = field(default_factory=dict)
     protected: set[str] = field(default_factory=set)
     ending: str = "DELETE_COMPLETE"
     _gone: dict[str, int] = field(default_factory=dict)
@@ -51,11 +65,13 @@ class Formation:
             if self._gone[stack] > len(self.stacks[stack]):
                 self.status[stack] = self.ending
         outputs = [
-            {"OutputKey": key, "OutputValue": value} for key, value in self.outputs.get(stack, {}).items()
+            {"OutputKey": key, "OutputValue": value}
+            for key, value in self.outputs.get(stack, outputs_of(stack)).items()
         ]
         status = self.status.get(stack, "CREATE_COMPLETE")
         described = {"StackId": f"arn:{stack}", "StackName": stack, "StackStatus": status, "Outputs": outputs}
         described["EnableTerminationProtection"] = stack in self.protected
+        described["Description"] = self.descriptions.get(stack, "")
         return {"Stacks": [described]}
 
     def _resources(self, stack: str) -> Parsed:

@@ -12,8 +12,10 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from isthmus.adapters.aws.operator.bucket import BucketItself, BucketObjects
 from isthmus.adapters.aws.operator.executions import RunningExecutions
@@ -29,13 +31,12 @@ from isthmus.adapters.aws.operator.table import Tables
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.belongings import MemoryBelongings
 from isthmus.adapters.local.queue import ManualClock
-from isthmus.errors import StackNotDeleted
+from isthmus.errors import ForeignStack, PermissionMissing, StackNotDeleted
 from isthmus.model import layout
 from isthmus.model.inventory import Thing
 from isthmus.ports import Belongings
-from tests.contract.formation import Formation
+from tests.contract.formation import ACCOUNT, REGION, Formation, outputs_of
 
-ACCOUNT, REGION = "123456789012", "eu-west-1"
 STACKS = ("shop", "shop-b", "shop-model-x")
 
 
@@ -78,6 +79,7 @@ def make_bucket(stack: str) -> None:
     name = layout.bucket_name(stack, ACCOUNT, REGION)
     s3 = client("s3")
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": tags(stack)})
     s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     for key in ("bundles/untagged/d/layer.zip", "bundles/gone/d/layer.zip", "datasets/d/x", "stray"):
         s3.put_object(Bucket=name, Key=key, Body=b"12345")
@@ -107,7 +109,9 @@ def make_keys(stack: str) -> None:
 
 def make_group(stack: str) -> None:
     group = layout.model_group(stack)
-    client("sagemaker").create_model_package_group(ModelPackageGroupName=group)
+    client("sagemaker").create_model_package_group(
+        ModelPackageGroupName=group, ModelPackageGroupDescription=layout.MODEL_GROUP_DESCRIPTION
+    )
     for release in (1, 2):
         client("sagemaker").create_model_package(
             ModelPackageGroupName=group, ModelPackageDescription=f"m release {release}"
@@ -248,6 +252,36 @@ def test_a_model_registry_is_found_with_its_packages() -> None:
     assert ModelPackages(Home("shop-c")).find() == []
 
 
+def test_a_model_group_of_the_same_name_may_be_another_applications() -> None:
+    client("sagemaker").create_model_package_group(
+        ModelPackageGroupName=layout.model_group("shop"), ModelPackageGroupDescription="Prices"
+    )
+    assert ModelPackages(Home("shop")).find() == []
+
+
+def test_a_bucket_of_the_same_name_may_be_another_applications(formation: Formation) -> None:
+    bucket = layout.bucket_name("shop", ACCOUNT, REGION)
+    client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    client("s3").put_object(Bucket=bucket, Key="datasets/state", Body=b"theirs")
+    kinds = [BucketObjects(Home("shop")), BucketItself(Home("shop"))]
+    assert [thing for kind in kinds for thing in kind.find()] == []
+    client("s3").put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tags("another")})
+    assert [thing for kind in kinds for thing in kind.find()] == []
+    formation.stacks["shop"] = []
+    assert [len(kind.find()) for kind in kinds] == [1, 1], "a stack that has it says so"
+
+
+def test_a_bucket_without_a_tag_is_ours_if_it_has_our_key() -> None:
+    make_keys("shop")
+    key = next(thing.id for thing in Keys(Home("shop")).find() if thing.name.startswith("DataKey"))
+    bucket = layout.bucket_name("shop", ACCOUNT, REGION)
+    client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{key}"}
+    rule = {"ApplyServerSideEncryptionByDefault": default}
+    client("s3").put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    assert [thing.name for thing in BucketItself(Home("shop")).find()] == [bucket]
+
+
 def test_a_bucket_is_removed_when_it_is_empty() -> None:
     for stack in STACKS:
         make_bucket(stack)
@@ -312,6 +346,118 @@ def test_a_stack_that_is_being_changed_or_is_protected_says_so(formation: Format
     assert "--no-enable-termination-protection --stack-name shop" in stack.find()[0].blocked
     formation.status["shop"] = "UPDATE_IN_PROGRESS"
     assert stack.find()[0].blocked == "is UPDATE_IN_PROGRESS; wait for the end of it"
+
+
+FOREIGN = {
+    "other outputs": {"Url": "https://shop.example"},
+    "outputs of the same names": {"Bucket": "photos", "Table": "orders", "TrainAndDeployMachine": "train"},
+    "another stack's": outputs_of("shop-b"),
+    "none": {},
+}
+
+
+@pytest.mark.parametrize("outputs", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_another_applications_stack_is_refused(
+    formation: Formation, outputs: dict[str, str], status: str
+) -> None:
+    formation.stacks["shop"], formation.outputs["shop"] = [("A", "T", "a")], outputs
+    formation.status["shop"] = status
+    with pytest.raises(ForeignStack, match=rf"the stack shop is not one of isthmus.*it is {status}"):
+        StackItself(Home("shop"), ManualClock()).find()
+    assert Home("shop").outputs() == {}, "nothing is looked for by them"
+
+
+@pytest.mark.parametrize(
+    ("status", "description"),
+    [
+        ("CREATE_FAILED", "isthmus: GPU rigs"),
+        ("ROLLBACK_COMPLETE", "isthmus: GPU rigs"),
+        ("REVIEW_IN_PROGRESS", ""),
+    ],
+)
+def test_a_stack_that_never_came_up_is_known_by_its_description(
+    formation: Formation, status: str, description: str
+) -> None:
+    formation.stacks["shop"], formation.outputs["shop"] = [], {}
+    formation.status["shop"], formation.descriptions["shop"] = status, description
+    assert [thing.name for thing in StackItself(Home("shop"), ManualClock()).find()] == ["shop"]
+
+
+def make_kept_table(name: str, stack: str, key: str) -> None:
+    """A table that CloudFormation tagged, and nobody else: its stack is gone, or is not isthmus's."""
+    sse = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": key}
+    client("dynamodb").create_table(
+        TableName=name,
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+        SSESpecification=sse if key else {"Enabled": False},
+        Tags=[{"Key": "aws:cloudformation:stack-name", "Value": stack}],
+    )
+
+
+def test_a_table_that_only_cloudformation_tagged_is_ours_if_it_has_our_key(formation: Formation) -> None:
+    make_keys("shop")
+    mine = next(thing.id for thing in Keys(Home("shop")).find() if thing.name.startswith("DataKey"))
+    theirs = client("kms").create_key(Description="orders")["KeyMetadata"]["KeyId"]
+    kms = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/"
+    make_kept_table("shop-Table-kept", "shop", kms + mine)
+    make_kept_table("shop-Orders-1", "shop", kms + theirs)
+    make_kept_table("shop-Orders-2", "shop", "")
+    assert names(Tables(Home("shop"))) == ["shop-Table-kept"]
+    formation.stacks["shop"], formation.outputs["shop"] = [], {"Table": "shop-Orders-2"}
+    assert names(Tables(Home("shop"))) == ["shop-Table-kept"], "nor by another application's output"
+    refusing({kms + theirs})
+    assert names(Tables(Home("shop"))) == ["shop-Table-kept"], "nor by a key that may not be looked at"
+
+
+def refusing(keys: set[str]) -> None:
+    """Let keys refuse to be described, as a key policy of their own makes them."""
+
+    def refuse(model: Any, params: Any, **_: Any) -> tuple[AWSResponse, dict[str, Any]] | None:
+        if not keys or json.loads(params["body"])["KeyId"] in keys:
+            error = {"Code": "AccessDeniedException", "Message": "no resource-based policy allows it"}
+            return AWSResponse("", 400, {}, None), {"Error": error}
+        return None
+
+    client("kms").meta.events.register("before-call.kms.DescribeKey", refuse)
+
+
+def test_a_key_that_may_not_be_described_is_somebody_elses() -> None:
+    theirs = client("kms").create_key(Description="payroll")["KeyMetadata"]["KeyId"]
+    make_keys("shop")
+    refusing({theirs})
+    assert [thing.name.split()[0] for thing in Keys(Home("shop")).find()] == ["DataKey", "SigningKey"]
+
+
+def test_where_no_key_may_be_described_the_caller_lacks_the_right() -> None:
+    make_keys("shop")
+    refusing(set())
+    with pytest.raises(PermissionMissing, match="DescribeKey"):
+        Keys(Home("shop")).find()
+
+
+def test_a_layer_whose_name_two_stacks_models_share_goes_by_its_bundles() -> None:
+    """Model ``b-model-c`` of ``a`` and model ``c`` of ``a-model-b`` have one layer name."""
+    name, content = layout.layer_name("a", "b-model-c"), {"ZipFile": archive()}
+    assert name == layout.layer_name("a-model-b", "c")
+    for stack, model, digest in (("a", "b-model-c", "d1"), ("a-model-b", "c", "d2")):
+        bucket = layout.bucket_name(stack, ACCOUNT, REGION)
+        client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        client("s3").put_object(Bucket=bucket, Key=f"bundles/{model}/{digest}/layer.zip", Body=b"")
+        client("lambda").publish_layer_version(
+            LayerName=name, Description=f"bundle {digest}", Content=content
+        )
+    layers = Layers(Home("a"))
+    (thing,) = layers.find()
+    assert (thing.name, thing.items) == (name, 1)
+    layers.remove(thing, silent)
+    versions = client("lambda").list_layer_versions(LayerName=name)["LayerVersions"]
+    assert [version["Description"] for version in versions] == ["bundle d2"]
+    assert [entry.items for entry in Layers(Home("a-model-b")).find()] == [1]
+    layers.remove(thing, silent)
+    assert len(Layers(Home("a-model-b")).find()) == 1
 
 
 def test_a_layer_of_the_same_name_belongs_to_whose_description_it_bears() -> None:

@@ -137,6 +137,8 @@ def test_a_conditional_delete_leaves_what_somebody_changed(records: Records) -> 
         with pytest.raises(Conflict):
             records.delete("A", "1", expect=expected)
     with pytest.raises(Conflict):
+        records.delete("A", "1", expect={"n": None})
+    with pytest.raises(Conflict):
         records.delete("A", "2", expect={"n": 2})
-    records.delete("A", "1", expect={"n": 2})
+    records.delete("A", "1", expect={"n": 2, "m": None})
     assert records.get("A", "1") is None

@@ -12,6 +12,7 @@ from typing import Any
 from demo.system import System, wait_until
 from tests.e2e import world
 from tests.e2e.cleanup import client
+from tests.e2e.permissions import removals
 
 Mend = Callable[[], None]
 
@@ -66,6 +67,7 @@ def forbid(system: System, logical_id: str, *actions: str) -> Mend:
     configuration = functions.get_function_configuration(FunctionName=function_name(system, logical_id))
     role = configuration["Role"].rsplit("/", 1)[1]
     before: dict[str, dict[str, Any]] = {}
+    end = removals.begin(system, role, *actions)
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         before[name] = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
         iam.put_role_policy(
@@ -75,6 +77,7 @@ def forbid(system: System, logical_id: str, *actions: str) -> Mend:
     def put_back() -> None:
         for name, document in before.items():
             iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+        end()
 
     return put_back
 

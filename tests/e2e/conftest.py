@@ -68,18 +68,3 @@ def digits(system: System) -> Path:
     folder = system.folder / "data/digits"
     run([system.bin / "python", ROOT / "examples/digits/make_dataset.py", folder], system.env)
     return folder
-
-
-ORDER = ("test_path_of_a_dataset.py", "test_redrive.py", "test_life.py", "test_permissions.py")
-"""One system for these, in this order: what compares the permissions with the calls that were made comes
-last. The other files make a second share of about the same length, on a system of their own."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the end-to-end tests and give each to the share (pytest-xdist's group) that it belongs to."""
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in here:
-        share = "the path" if item.path.name in ORDER else "beside it"
-        item.add_marker(pytest.mark.xdist_group(share))
-    ranks = {name: rank for rank, name in enumerate(ORDER)}
-    items.sort(key=lambda item: ranks.get(item.path.name, -1) if item in here else -2)

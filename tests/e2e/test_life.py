@@ -15,6 +15,7 @@ import pytest
 
 from demo.system import System, wait_until
 from isthmus.model import layout
+from isthmus.workflows.destroy_stack import RUNNING
 from tests.e2e.cleanup import client, left, listed
 from tests.e2e.world import call, outputs
 
@@ -23,12 +24,17 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 MODEL, RELEASES = "pear", 5
 
 
+Found = dict[str, set[tuple[str, str]]]
+"""What a plan would remove: each kind's things, by id and name."""
+
+
 @dataclass
 class Second:
-    """The second stack's system, and the names of all that was there before it."""
+    """The second stack's system; what was there before it; and what the first's removal would have taken then."""
 
     system: System
     before: set[str]
+    firsts: Found
 
 
 def beside(system: System, stack: str) -> System:
@@ -39,8 +45,13 @@ def beside(system: System, stack: str) -> System:
 
 
 def inventory(system: System) -> set[str]:
-    """Return what a removal of another stack must not touch: names of what is made at run time, and data."""
+    """Return what a removal of another stack must not touch, by what the services call it: all there is.
+
+    Keys that wait for their deletion are not there any more.
+    """
     lists = (
+        ("stepfunctions", "list_state_machines", "stateMachines", "stateMachineArn"),
+        ("sagemaker", "list_model_package_groups", "ModelPackageGroupSummaryList", "ModelPackageGroupArn"),
         ("lambda", "list_functions", "Functions", "FunctionArn"),
         ("lambda", "list_layers", "Layers", "LayerArn"),
         ("greengrassv2", "list_components", "components", "arn"),
@@ -50,11 +61,22 @@ def inventory(system: System) -> set[str]:
         ("sqs", "list_queues", "QueueUrls", ""),
         ("logs", "describe_log_groups", "logGroups", "logGroupName"),
     )
-    return {
-        entry[member] if member else entry
+    found = {
+        f"{operation} {entry[member] if member else entry}"
         for service, operation, key, member in lists
         for entry in listed(system, service, operation, key)
     }
+    policies = listed(system, "iam", "list_policies", "Policies", Scope="Local")
+    found |= {f"policy {entry['Arn']}" for entry in policies}
+    stacks = listed(system, "cloudformation", "list_stacks", "StackSummaries")
+    found |= {f"stack {entry['StackId']}" for entry in stacks if entry["StackStatus"] != "DELETE_COMPLETE"}
+    return found | {f"key {identity}" for identity in enabled_keys(system)}
+
+
+def enabled_keys(system: System) -> Iterator[str]:
+    for entry in listed(system, "kms", "list_keys", "Keys"):
+        if client(system, "kms").describe_key(KeyId=entry["KeyId"])["KeyMetadata"]["KeyState"] == "Enabled":
+            yield entry["KeyId"]
 
 
 def an_archive() -> bytes:
@@ -69,6 +91,9 @@ def make_what_a_pipeline_makes(system: System) -> None:
     found = outputs(system)
     for body in (b"old", b"new"):
         client(system, "s3").put_object(Bucket=found["Bucket"], Key=f"bundles/{MODEL}/d/layer.zip", Body=body)
+    for number in range(RELEASES):
+        key = f"bundles/{MODEL}/{number}/layer.zip"
+        client(system, "s3").put_object(Bucket=found["Bucket"], Key=key, Body=b"layer")
     client(system, "s3").put_object(Bucket=found["Bucket"], Key="datasets/d/blobs/x", Body=b"x")
     make_versions(system)
     make_components(system, found["CoreDevices"])
@@ -131,11 +156,11 @@ def make_components(system: System, core_devices: str) -> None:
 def second(system: System) -> Iterator[Second]:
     """A stack whose name the first's is a prefix of."""
     other = beside(system, f"{system.stack}-b")
-    before = inventory(system)
+    before, firsts = inventory(system), things(planned(system)["remove"])
     try:
         other.deploy()
         make_what_a_pipeline_makes(other)
-        yield Second(other, before)
+        yield Second(other, before, firsts)
     finally:
         other.isthmus("destroy", "--yes", "--force")
 
@@ -149,6 +174,15 @@ def planned(system: System, *arguments: str) -> dict[str, Any]:
 
 def names(groups: list[dict[str, Any]]) -> dict[str, list[str]]:
     return {group["kind"]: [thing["name"] for thing in group["things"]] for group in groups}
+
+
+def things(groups: list[dict[str, Any]]) -> Found:
+    """Return the ids and names of each kind; what runs is left out, for it ends by itself."""
+    return {
+        group["kind"]: {(thing["id"], thing["name"]) for thing in group["things"]}
+        for group in groups
+        if group["kind"] != RUNNING
+    }
 
 
 def test_a_dry_run_names_everything_and_removes_nothing(second: Second) -> None:
@@ -195,10 +229,13 @@ def test_a_collection_takes_what_nothing_refers_to(second: Second) -> None:
     assert json.loads(second.system.isthmus("collect", "--keep", "2", "--json"))["functions"] == []
 
 
-def test_the_first_stack_does_not_find_the_seconds_things(system: System, second: Second) -> None:
-    found = [name for group in names(planned(system)["remove"]).values() for name in group]
-    assert found
-    assert not [name for name in found if second.system.stack in name]
+def test_neither_stack_finds_the_others_things(system: System, second: Second) -> None:
+    """By ids: keys and deployments have no name that could tell whose they are."""
+    firsts, seconds = things(planned(system)["remove"]), things(planned(second.system)["remove"])
+    assert firsts == second.firsts, "as before the second was there"
+    assert {"KMS key", "stack", "table", "bucket", "model registry"} <= set(firsts) & set(seconds)
+    for kind in seconds:
+        assert not firsts.get(kind, set()) & seconds[kind], kind
 
 
 def test_a_removal_that_is_killed_is_continued_and_leaves_the_first_alone(
@@ -218,6 +255,7 @@ def test_a_removal_that_is_killed_is_continued_and_leaves_the_first_alone(
     second.system.isthmus("destroy", "--yes")
     assert left(system, second.system.stack) == []
     assert inventory(system) >= second.before
+    assert things(planned(system)["remove"]) == second.firsts
     for champion in json.loads(system.isthmus("model", "list", "--json")):
         ready = call(system, monkeypatch, "GET", f"/v2/models/{champion['model']}/ready")
         assert ready.status == 200, ready

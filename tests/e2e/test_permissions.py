@@ -16,7 +16,7 @@ import pytest
 from demo.stamp import ROOT
 from demo.system import System
 from tests.e2e import world
-from tests.e2e.permissions import failures, policies
+from tests.e2e.permissions import failures, policies, removals
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +49,7 @@ def audit(recorded: System, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     file.write_text(json.dumps(granted))
     command = [ROOT / "localcloud/.venv/bin/python", "-m", "isthmus_localcloud.iam.replay"]
     done = subprocess.run(
-        [*map(str, command), str(failures.record_file(recorded)), str(file)],
+        [*map(str, command), *map(str, (failures.record_file(recorded), file, removals.file(recorded)))],
         capture_output=True,
         text=True,
         check=True,
@@ -57,7 +57,8 @@ def audit(recorded: System, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     holders = {name: holder for holder, name in names.items()}
     found: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
     return {
-        kind: [{**entry, "identity": holders[entry["identity"]]} for entry in entries]
+        # A service that delivers something has no policy, and goes by its own name.
+        kind: [{**entry, "identity": holders.get(entry["identity"], entry["identity"])} for entry in entries]
         for kind, entries in found.items()
     }
 

@@ -19,7 +19,7 @@ from isthmus.workflows.refresh_models import refresh_models
 from isthmus.workflows.shift_traffic import commit_champion
 
 MACHINES = {path.name.removesuffix(".asl.json"): path for path in (ROOT / "statemachines").glob("*.asl.json")}
-SERVICE_ERRORS = ("States.", "Lambda.", "SQS.", "Sqs.", "StepFunctions.")
+SERVICE_ERRORS = ("States.", "Lambda.", "SQS.", "Sqs.", "StepFunctions.", "Runtime.")
 GOES_ON = {
     ("train_and_deploy", "TrainOnRig"): {"CountLostAttempt"},
     ("deploy_cloud", "StageModel"): {"GiveBack"},
@@ -27,7 +27,9 @@ GOES_ON = {
     ("deploy_cloud", "ShiftTraffic"): {"RevertTraffic"},
     ("deploy_cloud", "CheckHealth"): {"RevertTraffic"},
     ("deploy_cloud", "CommitChampion"): {"RevertTraffic"},
-    ("deploy_cloud", "RevertTraffic"): {"GiveBack"},
+    # With the lock kept, the rule on executions that failed takes the traffic back.
+    ("deploy_cloud", "RevertTraffic"): {"Failed"},
+    ("deploy_cloud", "ReleaseLock"): {"InService"},
     ("deploy_cloud", "GiveBack"): {"Failed"},
 }
 """What is caught, and where it leads. Everything else ends its execution in the state that failed."""
@@ -101,6 +103,29 @@ def test_a_failure_is_caught_only_where_the_execution_goes_on(
     for rule in caught:
         # What is done after a failure must not hide it by a failure of its own.
         assert rule["ResultPath"] == ("$.second_failure" if state in AFTER_A_FAILURE else "$.failure")
+
+
+def test_a_failed_revert_keeps_the_lock_and_a_slow_one_is_tried_again() -> None:
+    """Who gives the lock back says that nothing is left to undo."""
+    states = machine("deploy_cloud")["States"]
+    revert, fail = states["RevertTraffic"], states["Failed"]
+    assert "States.Timeout" in {error for rule in revert["Retry"] for error in rule["ErrorEquals"]}
+    assert (revert["Next"], fail["Type"]) == ("GiveBack", "Fail")
+    assert {rule["Next"] for rule in revert["Catch"]} == {"Failed"}
+
+
+def test_what_is_on_record_as_in_service_stays_when_its_lock_cannot_be_given_back() -> None:
+    states = machine("deploy_cloud")["States"]
+    assert (states["CommitChampion"]["Next"], states["ReleaseLock"]["Next"]) == ("ReleaseLock", "InService")
+    assert states["CommitChampion"]["Parameters"]["Payload"]["keep_lock"] is True
+    assert states["ReleaseLock"]["Parameters"]["Payload"]["action"] == "release"
+
+
+def test_every_bad_end_of_a_rollout_is_cleaned_up_after() -> None:
+    """States.ALL catches neither States.Runtime nor States.DataLimitExceeded: the rule hears of all ends."""
+    functions = resources(load_template(), "AWS::Serverless::Function")
+    detail = functions["DeployCloudFunction"]["Events"]["RolloutEnded"]["Properties"]["Pattern"]["detail"]
+    assert set(detail["status"]) == {"ABORTED", "FAILED", "TIMED_OUT"}
 
 
 def test_nothing_of_a_pipeline_ends_where_a_redrive_would_only_fail_again() -> None:
@@ -276,7 +301,7 @@ ACTIONS = {
     "prove": {"model", "bundle", "rollout", "function", "version"},
     "shift": {"model", "bundle", "rollout", "function", "version", "previous", "step"},
     "check": {"model", "bundle", "rollout", "function", "version"},
-    "commit": {"model", "bundle", "rollout", "version", "release", "job_key"},
+    "commit": {"model", "bundle", "rollout", "version", "release", "job_key", "keep_lock"},
     "revert": {"model", "bundle", "rollout", "function", "version", "previous"},
     "release": {"model", "bundle", "rollout"},
 }
@@ -292,7 +317,7 @@ def test_a_payload_has_the_keys_that_its_handler_reads(function: str, keys: set[
     if function == "deploy_edge" and "deployment" in keys:
         needed, optional = {"deployment", "model", "release", "rollout"}, {"redrives"}
     elif function == "record_outcome":  # a state's payload; the other form is EventBridge's
-        needed, optional = {"job_key", "state", "execution", "redrives"}, set()
+        needed, optional = {"job_key", "state", "execution", "redrives", "started_at"}, set()
     else:
         needed -= optional
     assert needed <= keys, f"{function} reads {sorted(needed - keys)}"

@@ -5,10 +5,19 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import botocore.session
 import pytest
 from cloudformation import ROOT, Template
 
-from benchmarks.idle_cost import Resources, Unpriced, at_rest, priced, resources_of, rotations
+from benchmarks.idle_cost import (
+    ENDPOINT_INSTANCE,
+    Resources,
+    Unpriced,
+    at_rest,
+    priced,
+    resources_of,
+    rotations,
+)
 from isthmus.planning import cost
 
 GOAL_USD = 5.0
@@ -54,6 +63,12 @@ def test_every_rule_has_a_price_a_reason_and_a_source() -> None:
         assert rule["price"] is None or rule["price"] in cost.price_list().prices, kind
         assert rule["why"], kind
         assert rule["source"].startswith("https://aws.amazon.com/"), kind
+
+
+def test_an_endpoint_can_have_the_instance_that_it_is_priced_on() -> None:
+    sagemaker = botocore.session.get_session().get_service_model("sagemaker")
+    assert ENDPOINT_INSTANCE in sagemaker.shape_for("ProductionVariantInstanceType").enum
+    assert f"real-time inference, {ENDPOINT_INSTANCE})" in cost.price_list().prices["endpoint_hour"].source
 
 
 def test_no_rule_is_for_a_type_that_is_not_there(resources: Resources) -> None:

@@ -46,7 +46,7 @@ def alarmed(written: Resources, metric: str, dimension: str) -> set[str]:
         referred(entry["Value"])
         for alarm in of_type(written, "AWS::CloudWatch::Alarm").values()
         if alarm["MetricName"] == metric and alarm["Threshold"] == 0
-        for entry in alarm["Dimensions"]
+        for entry in alarm.get("Dimensions", [])
         if entry["Name"] == dimension
     }
 
@@ -94,7 +94,59 @@ def test_nothing_asynchronous_is_lost_unseen(written: Resources) -> None:
     assert gaps(written) == []
 
 
-RULE, FUNCTION = "RecordOutcomeFunctionExecutionStopped", "RefreshModelsFunction"
+def lost_calls_are_seen(written: Resources) -> bool:
+    """Return whether one event that Lambda can bring to no dead-letter queue sets off an alarm.
+
+    Without a dimension, Lambda's metrics are those of all functions of the account in the region (Lambda
+    developer guide, "Viewing metrics on the CloudWatch console").
+    """
+    return any(
+        (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ("AWS/Lambda", "DeadLetterErrors", 0)
+        and alarm["Statistic"] == "Sum"
+        and not alarm.get("Dimensions")
+        for alarm in of_type(written, "AWS::CloudWatch::Alarm").values()
+    )
+
+
+def test_an_event_that_no_dead_letter_queue_took_is_seen(written: Resources) -> None:
+    assert lost_calls_are_seen(written)
+    planted = copy.deepcopy(written)
+    dimension = {"Name": "FunctionName", "Value": {"Ref": "RefreshModelsFunction"}}
+    planted["LostCallsAlarm"]["Properties"]["Dimensions"] = [dimension]
+    assert not lost_calls_are_seen(planted), "one function is not all"
+
+
+def hears(pattern: dict[str, Any], **detail: Any) -> bool:
+    """Return whether a rule's ``detail`` takes an event's, of the operators that the rule has."""
+    choices = pattern.get("$or", [{}])
+    return any(_matches({**pattern, **choice}, detail) for choice in choices)
+
+
+def _matches(wanted: dict[str, Any], detail: dict[str, Any]) -> bool:
+    return all(
+        any(
+            detail.get(name, 0) > value["numeric"][1]
+            if isinstance(value, dict)
+            else detail.get(name) == value
+            for value in values
+        )
+        for name, values in wanted.items()
+        if name not in ("$or", "stateMachineArn")
+    )
+
+
+def test_every_bad_end_and_every_redrive_of_a_pipeline_is_heard_of(written: Resources) -> None:
+    detail = written[RULE]["Properties"]["EventPattern"]["detail"]
+    assert detail["stateMachineArn"], "of one machine"
+    for status in ("ABORTED", "FAILED", "TIMED_OUT"):
+        assert hears(detail, status=status, redriveCount=0)
+        assert hears(detail, status=status, redriveCount=2)
+    assert hears(detail, status="RUNNING", redriveCount=1)
+    assert not hears(detail, status="RUNNING", redriveCount=0), "a start is no news"
+    assert not hears(detail, status="SUCCEEDED", redriveCount=1), "its last state has said so"
+
+
+RULE, FUNCTION = "RecordOutcomeFunctionStatusChanged", "RefreshModelsFunction"
 PLANTED = [
     (lambda all_: all_[RULE]["Properties"]["Targets"][0].pop("DeadLetterConfig"), RULE),
     (lambda all_: all_[RULE]["Properties"]["Targets"][0].pop("RetryPolicy"), RULE),

@@ -7,15 +7,12 @@ short: a key of the bucket, a leading key of the table, a logical id, or an ARN 
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
-import botocore.loaders
 import pytest
-from botocore import xform_name
+from calls import actions_in
 from cloudformation import ROOT, Template, functions, listed, resources, statements
 
 STACK = "${AWS::StackName}"
@@ -343,7 +340,7 @@ def test_every_identity_of_the_template_is_known_here(template: Template) -> Non
 def test_every_call_of_the_adapters_is_somebodys_right() -> None:
     """A new call in an adapter fails here until the table says who makes it."""
     known = {action for needs in [*NEEDS.values(), *MACHINE_NEEDS.values()] for action in needs}
-    called = set(adapter_actions())
+    called = set(actions_in((ROOT / "src/isthmus/adapters/aws").glob("*.py")))
     assert called >= {"s3:GetObject", "lambda:GetFunction", "states:SendTaskHeartbeat"}, "it finds calls"
     assert not called - known - set(OPERATORS), "say in NEEDS who may do it, or in OPERATORS why nobody"
     assert set(OPERATORS) <= called, "no adapter makes this call any more"
@@ -380,54 +377,3 @@ def named_in(template: Template, machine: str) -> Needs:
                 if target not in found.setdefault(action, []):
                     found[action].append(target)
     return found
-
-
-PREFIXES = {"stepfunctions": "states", "greengrassv2": "greengrass"}
-"""Where IAM's prefix is not boto3's name of the service."""
-RENAMED = {
-    "s3:HeadObject": "s3:GetObject",
-    "s3:ListObjectsV2": "s3:ListBucket",
-    "lambda:Invoke": "lambda:InvokeFunction",
-}
-"""Where an operation is not called as the action that allows it."""
-
-
-def adapter_actions() -> Iterator[str]:
-    """Yield the IAM action of every call that an adapter makes of a boto3 client."""
-    for path in sorted((ROOT / "src/isthmus/adapters/aws").glob("*.py")):
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and (service := _service(node.value)):
-                yield from _actions(service, node.attr, tree)
-        if any(isinstance(node, ast.Name) and node.id == "getattr" for node in ast.walk(tree)):
-            # StepFunctionsTasks passes its operations by name.
-            texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-            yield from (_action("stepfunctions", text) for text in texts if text.startswith("send_task"))
-
-
-def _service(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "client":
-        return str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else None
-    return None
-
-
-def _actions(service: str, method: str, tree: ast.AST) -> Iterator[str]:
-    if method not in ("get_paginator", "get_waiter"):
-        yield _action(service, method)
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
-            name = str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else ""
-            if method == "get_paginator":
-                yield _action(service, name)
-            else:
-                waiters = botocore.loaders.Loader().load_service_model(service, "waiters-2")["waiters"]
-                operation = next(w["operation"] for n, w in waiters.items() if xform_name(n) == name)
-                yield _action(service, xform_name(operation))
-
-
-def _action(service: str, method: str) -> str:
-    model = botocore.loaders.Loader().load_service_model(service, "service-2")
-    operation = next(name for name in model["operations"] if xform_name(name) == method)
-    action = f"{PREFIXES.get(service, service)}:{operation}"
-    return RENAMED.get(action, action)

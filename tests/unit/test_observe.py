@@ -21,7 +21,7 @@ from isthmus.observe import METRICS, correlation_id, emit
 JOB = "a" * 40
 HANDLER = """
 import sys
-from isthmus.errors import NoPlacement
+from isthmus.errors import EnvironmentProblem, NoPlacement, PermissionMissing
 from isthmus.observe import emit, observed
 
 @observed
@@ -102,6 +102,14 @@ def test_a_failure_with_a_name_is_a_warning(tmp_path: Path) -> None:
     assert not [entry for entry in said.lines if entry.get("level") == "ERROR"], (
         "no alarm: it is answered for"
     )
+
+
+@pytest.mark.parametrize("fault", ["PermissionMissing", "EnvironmentProblem"])
+def test_a_fault_of_the_deployment_is_an_error_with_its_cause(tmp_path: Path, fault: str) -> None:
+    said = call(tmp_path, f"raise {fault}('the role may not')", {"job_key": JOB})
+    line = said.level("ERROR")
+    assert (line["error"], line["cause"], line["job_key"]) == (fault, "the role may not", JOB)
+    assert said.field("raised") == fault
 
 
 def test_any_other_failure_is_an_error(tmp_path: Path) -> None:

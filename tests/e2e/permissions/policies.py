@@ -10,6 +10,7 @@ from typing import Any
 from demo.system import System
 from tests.e2e import world
 from tests.e2e.cleanup import client, listed
+from tests.e2e.permissions import removals
 
 Document = dict[str, Any]
 HOLDERS = {"RigPolicy": "rig", "CoreDevicePolicy": "core-device"}
@@ -53,11 +54,18 @@ def managed(system: System, arn: str) -> Document:
 @contextmanager
 def without(system: System, name: str, action: str) -> Iterator[None]:
     """Take an action from everything that an identity may do, and give it back at the end."""
-    if name in HOLDERS:
-        yield from _managed_without(system, world.outputs(system)[name], action)
-        return
-    iam, role = client(system, "iam"), roles(system)[name]
-    before = {}
+    end = removals.begin(system, identities(system)[name], action)
+    try:
+        if name in HOLDERS:
+            yield from _managed_without(system, world.outputs(system)[name], action)
+        else:
+            yield from _role_without(system, roles(system)[name], action)
+    finally:
+        end()
+
+
+def _role_without(system: System, role: str, action: str) -> Iterator[None]:
+    iam, before = client(system, "iam"), {}
     for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         before[policy] = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
         _put(iam, role, policy, reduced(before[policy], action))

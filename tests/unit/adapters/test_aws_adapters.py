@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, WaiterError
 from botocore.stub import ANY, Stubber
 
+from isthmus.adapters.aws.api import AGAIN, ENDPOINT_VARIABLES, SignedApi
 from isthmus.adapters.aws.blobs import S3BlobStore
 from isthmus.adapters.aws.bridge import MAX_CAUSE_CHARACTERS, StepFunctionsTasks
 from isthmus.adapters.aws.errors import passing_trouble
@@ -219,11 +222,36 @@ def test_a_deployment_merges_into_what_the_target_has() -> None:
                 "deploymentName": "isthmus",
                 "components": {**foreign, "shop.digits.model": {"componentVersion": "1.0.0"}},
                 "deploymentPolicies": ANY,
-                "clientToken": "token",
+                "clientToken": ANY,
             },
         )
         components = (EdgeComponent("shop.digits.model", "1.0.0"),)
         assert GreengrassFleet().deploy(TARGET, components, "token") == "new"
+
+
+def client_token(target: str, token: str, there: str) -> str:
+    """Return the client token with which a release goes to a target that has a version of another model."""
+    sent: list[str] = []
+    with answers("greengrassv2") as stub:
+        stub.add_response("list_deployments", {"deployments": [{"deploymentId": "old", "targetArn": target}]})
+        has = {"shop.pears.model": {"componentVersion": there}}
+        stub.add_response("get_deployment", {"components": has}, {"deploymentId": "old"})
+        stub.add_response("create_deployment", {"deploymentId": "new"})
+        stub.client.meta.events.register(
+            "provide-client-params.greengrassv2.CreateDeployment",
+            lambda params, **_: sent.append(params["clientToken"]),
+        )
+        GreengrassFleet().deploy(target, (EdgeComponent("shop.digits.model", "1.0.0"),), token)
+    return sent[0]
+
+
+def test_a_client_token_is_one_requests_of_one_target() -> None:
+    """It is valid for the whole account: two stacks may ship the same job's release."""
+    first = client_token(TARGET, "job-1-1", "1.0.0")
+    assert len(first) <= 64
+    assert client_token(TARGET, "job-1-1", "1.0.0") == first, "a repeated call makes no second deployment"
+    others = [(f"{TARGET}-b", "job-1-1", "1.0.0"), (TARGET, "job-1-2", "1.0.0"), (TARGET, "job-1-1", "2.0.0")]
+    assert len({first, *(client_token(*other) for other in others)}) == 4
 
 
 def test_a_component_version_that_exists_is_done() -> None:
@@ -279,3 +307,36 @@ def test_usage_is_counted_from_the_history() -> None:
         usage = usage_of("arn:execution", 60.0, 2.0)
     assert (usage.state_transitions, usage.lambda_requests) == (2, 1)
     assert usage.lambda_gb_seconds == pytest.approx(2 * 0.5)
+
+
+@pytest.fixture
+def gateway() -> Iterator[tuple[str, list[int]]]:
+    """An API whose gateway gives these statuses, one after the other; its address and the statuses."""
+    statuses: list[int] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(statuses.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v", statuses
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("given", "seen"), [([502, 200], 200), ([503], 503), ([502] * 5, 502), ([400], 400)])
+def test_a_request_that_met_a_function_in_change_is_sent_again(
+    gateway: tuple[str, list[int]], monkeypatch: pytest.MonkeyPatch, given: list[int], seen: int
+) -> None:
+    address, statuses = gateway
+    for name in ENDPOINT_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(AGAIN, "backoff_factor", 0)
+    statuses += given
+    assert SignedApi(address).call("POST", "/v2/models/digits/infer", b"{}").status == seen
+    assert not statuses

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import shutil
+import termios
 from typing import Any
 
 import pytest
 
 from isthmus.cli.main import main
-from isthmus.cli.pipeline_text import Lines, Picture, describe
+from isthmus.cli.pipeline_text import Lines, Picture, describe, terminal_size
 from isthmus.model.execution import Failure, Visit
 from isthmus.model.plan import Plan, Refusal
 from isthmus.workflows.follow_job import JobStatus
@@ -138,6 +142,48 @@ def test_a_picture_is_drawn_over_the_one_before_and_only_when_it_changes() -> No
     second = stream.getvalue().removeprefix(first)
     assert second.startswith("\x1b[2F\x1b[J")
     assert second.count("\n") == 3
+
+
+def drawn(columns: int, rows: int, *visits: Visit) -> list[str]:
+    stream = io.StringIO()
+    Picture(stream, lambda _: os.terminal_size((columns, rows))).tell(shown(*visits))
+    return stream.getvalue().splitlines()
+
+
+LONG = Failure(at_seconds=4.0, error="Unavailable", cause="the table\tdid not answer " * 9)
+
+
+def test_a_picture_fits_into_the_terminal_with_its_heading_and_its_newest_lines() -> None:
+    states = [
+        Visit(state=f"State{number}", type="Task", entered_seconds=number, failures=(LONG,))
+        for number in range(30)
+    ]
+    lines = drawn(40, 10, *states)
+    assert len(lines) == 9, "the cursor stands on the tenth"
+    assert max(map(len, lines)) == 39, "a line as wide as the terminal may wrap"
+    assert not any("\t" in line for line in lines)
+    assert lines[0].startswith("pipeline k")
+    assert "State29" in lines[-2]
+    assert len(drawn(200, 100, *states)) == 61
+    assert len(drawn(200, 1, *states)) == 2
+
+
+def test_a_picture_is_redrawn_over_as_many_lines_as_were_drawn() -> None:
+    stream = io.StringIO()
+    picture = Picture(stream, lambda _: os.terminal_size((80, 4)))
+    picture.tell(shown(REGISTER, FAILED))
+    first = stream.getvalue()
+    picture.tell(shown(REGISTER, FAILED, AGAIN))
+    assert first.count("\n") == 3
+    assert stream.getvalue().removeprefix(first).startswith("\x1b[3F\x1b[J")
+
+
+def test_the_size_is_that_of_the_terminal_that_is_drawn_on() -> None:
+    main, side = pty.openpty()
+    termios.tcsetwinsize(side, (12, 34))
+    with os.fdopen(main, "w"), os.fdopen(side, "w") as terminal:
+        assert terminal_size(terminal) == os.terminal_size((34, 12))
+    assert terminal_size(io.StringIO()) == shutil.get_terminal_size()
 
 
 def test_a_limit_below_one_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto
 
+from isthmus import __version__
 from isthmus.errors import EnvironmentProblem, InvalidModel
 from isthmus.inference.bundle import Bundle
 from isthmus.inference.datatypes import NUMPY
@@ -44,7 +45,7 @@ def post(service: ModelService, body: Any, **headers: str) -> tuple[int, Any]:
 
 
 def test_metadata(service: ModelService) -> None:
-    assert get(service, "/v2/")[1] == {"name": "isthmus", "version": "0.1.0", "extensions": []}
+    assert get(service, "/v2/")[1] == {"name": "isthmus", "version": __version__, "extensions": []}
     assert get(service, "/v2/health/live") == (200, {"live": True})
     assert get(service, "/v2/health/ready") == (200, {"ready": True})
     assert get(service, "/v2/models/fashion/ready") == (200, {"name": "fashion", "ready": True})

@@ -12,20 +12,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rig_world import KEY, LEAVES_A_MODEL, FinishAttempt, FlakyRecords, StepFunctions, World
 
 from isthmus.adapters.local.blobs import DirectoryBlobStore
-from isthmus.adapters.local.queue import MemoryQueue
+from isthmus.adapters.local.queue import ManualClock, MemoryQueue
 from isthmus.adapters.local.records import MemoryRecords
 from isthmus.errors import EnvironmentProblem, PermissionMissing, Unavailable
 from isthmus.model import layout
 from isthmus.model.messages import AttemptState, Outcome
 from isthmus.ports import TrainingRun
+from isthmus.rig import lease
 from isthmus.rig.agent import Agent
 from isthmus.rig.contract import Layout
+from isthmus.rig.identity import agent_id
 from isthmus.rig.journal import Entry, Journal
 from isthmus.rig.runner import TrainingRequest
+from isthmus.rig.waiting import CLAIM_SECONDS
 
 Play = Callable[[TrainingRequest, threading.Event], int]
 
@@ -289,9 +293,7 @@ class SilentDelete(FlakyRecords):
 
 
 def test_what_cannot_be_struck_off_the_list_is_run_once(world: World) -> None:
-    world.records = records = SilentDelete()
-    world.tasks = StepFunctions(records)
-    world.reporter = FinishAttempt(records, world.tasks)
+    records = with_silent_deletes(world)
     world.put_job({"train.py": ""})
     world.send()
     rig, runner = agent(world)
@@ -318,6 +320,114 @@ def test_a_second_agent_never_runs_what_the_first_one_runs(world: World, tmp_pat
     work = world.send()
     assert agent(world, train)[0].step() is not None
     assert answer(world)[0] == "succeeded"
+
+
+def with_silent_deletes(world: World) -> SilentDelete:
+    world.records = records = SilentDelete()
+    world.tasks = StepFunctions(records)
+    world.reporter = FinishAttempt(records, world.tasks)
+    return records
+
+
+LATER: list[dict[str, int]] = [{"redrives": 1}, {"retries": 1}]
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_what_was_withdrawn_never_runs_and_its_next_message_does(world: World, later: dict[str, int]) -> None:
+    """It cannot be struck off the list at first, so it is found there again."""
+    records = with_silent_deletes(world)
+    world.put_job({"train.py": ""})
+    work = world.send()
+    world.tasks.close(work.token)
+    rig, runner = agent(world)
+    assert rig.step() is None
+    records.silent = False
+    assert rig.step() is None
+    assert (runner.requests, world.lease()["state"]) == ([], "ABORTED")
+    assert not [event for event, _ in world.events if event == "attempt started"]
+    world.queue.send(msgspec.structs.replace(work, token=world.tasks.open("wait-again"), **later))
+    assert rig.step() is not None
+    assert (len(runner.requests), answer(world)[0]) == (1, "succeeded")
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_an_attempt_whose_token_never_came_does_not_block_its_redrive(
+    world: World, later: dict[str, int]
+) -> None:
+    """The agent died between the lease and the answer; by its next life the execution had ended."""
+    world.settings = dataclasses.replace(world.settings, token_seconds=0.05)
+    taking_dies_at(world, "answer")
+    world.put_job({"train.py": ""})
+    work = world.send()
+    with pytest.raises(KeyboardInterrupt):
+        agent(world)[0].step()
+    world.tasks.close(work.token)
+    rig, runner = agent(world)
+    outcome = rig.step()
+    assert (outcome and outcome.state, runner.requests) == (AttemptState.LOST, [])
+    world.queue.send(msgspec.structs.replace(work, token=world.tasks.open("wait-again"), **later))
+    assert rig.step() is not None
+    assert (len(runner.requests), answer(world)[0]) == (1, "succeeded")
+
+
+def test_an_agent_whose_attempt_another_took_over_does_not_train_it(world: World, tmp_path: Path) -> None:
+    """It died before it answered; another trains when it is back, and the queue delivers once more."""
+    taking_dies_at(world, "answer")
+    world.put_job({"train.py": ""})
+    work = world.send()
+    with pytest.raises(KeyboardInterrupt):
+        agent(world)[0].step()
+
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        world.queue.send(work)
+        first, runner = agent(world)
+        first.recover()
+        assert first.step() is None
+        assert runner.requests == []
+        return 0
+
+    later = ManualClock(ManualClock().now() + CLAIM_SECONDS + 1)
+    other = dataclasses.replace(world.settings, folder=tmp_path / "other")
+    second = Agent(other, dataclasses.replace(world.services, clock=later), StageRunner(train), world.report)
+    assert second.step() is not None
+    assert answer(world)[0] == "succeeded"
+
+
+class AnswersSecond(StepFunctions):
+    """Another agent of the rig answers first, and puts its name into the lease."""
+
+    def succeed(self, token: str, output: Mapping[str, Any]) -> None:
+        self._records.update(layout.job_pk(KEY), layout.LEASE, {"agent": "other"})
+        self.close(token)
+        super().succeed(token, output)
+
+
+def test_who_answers_second_does_not_train_what_it_had_taken_in_an_earlier_life(world: World) -> None:
+    world.tasks = AnswersSecond(world.records)
+    world.put_job({"train.py": ""})
+    work = world.send()
+    assert lease.take(work, "rig-1", world.records, agent_id(world.settings.folder)) == "fresh"
+    rig, runner = agent(world)
+    assert rig.step() is None
+    assert runner.requests == []
+    assert (world.lease()["agent"], world.lease()["outcome"]) == ("other", None)
+
+
+def test_an_agent_stops_training_what_another_took_over(world: World) -> None:
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        world.records.update(layout.job_pk(KEY), layout.LEASE, {"agent": "other"})
+        assert stop.wait(20)
+        return 143
+
+    world.put_job({"train.py": ""}, offline_tolerance_seconds=3)
+    world.send()
+    outcome = agent(world, train)[0].step()
+    assert outcome is not None
+    assert (outcome.state, outcome.cause) == (
+        AttemptState.ABORTED,
+        "agent other of this rig took the attempt over",
+    )
+    assert (world.lease()["outcome"], world.reporter.delivered) == (None, [])
 
 
 def test_work_arrives_on_the_list_while_a_training_runs(world: World) -> None:
@@ -537,6 +647,37 @@ def test_the_report_is_repeated_until_it_is_answered(world: World) -> None:
     world.send()
     agent(world)[0].step()
     assert world.reporter.delivered == [True]
+    assert answer(world)[0] == "succeeded"
+
+
+class MayNotAnswer(FinishAttempt):
+    """Its role lacks a permission, until somebody mends the stack."""
+
+    mended = False
+
+    def finished(self, job_key: str, fencing: int) -> None:
+        if not self.mended:
+            raise PermissionMissing("the role may not states:SendTaskSuccess")
+        super().finished(job_key, fencing)
+
+
+def test_an_outcome_that_cannot_be_reported_is_reported_by_the_next_run(world: World) -> None:
+    world.put_job({"train.py": ""})
+    world.reporter = reporter = MayNotAnswer(world.records, world.tasks)
+    world.send(1)
+    world.send(2)
+    rig, runner = agent(world)
+    for _ in range(2):  # in the first life, and in the next
+        with pytest.raises(PermissionMissing, match="SendTaskSuccess"):
+            rig.run()
+        rig, _ = agent(world)
+    said = {"job_key": KEY, "fencing": 1, "error": "the role may not states:SendTaskSuccess"}
+    assert ("outcome committed, not reported", said) in world.events
+    assert (len(runner.requests), world.lease()["state"]) == (1, "SUCCEEDED")
+    taken = [fields["fencing"] for event, fields in world.events if event == "work taken"]
+    assert taken == [1], "the next one could not be reported either"
+    reporter.mended = True
+    rig.recover()
     assert answer(world)[0] == "succeeded"
 
 

@@ -5,11 +5,12 @@ import pytest
 
 from isthmus.adapters.local.queue import ManualClock, MemoryQueue
 from isthmus.adapters.local.records import MemoryRecords
-from isthmus.errors import Unavailable
+from isthmus.errors import PermissionMissing, Unavailable
 from isthmus.model import layout
 from isthmus.model.messages import Work
+from isthmus.ports import Message
 from isthmus.rig.intake import Intake
-from isthmus.rig.waiting import CLAIM_SECONDS, WaitingList
+from isthmus.rig.waiting import CLAIM_SECONDS, KEPT_SECONDS, WaitingList
 
 RIG = "rig-1"
 
@@ -56,6 +57,29 @@ def test_a_redriven_executions_token_takes_the_place_of_the_one_before(shared: S
     assert [entry.work.token for entry in mine.in_turn()] == ["redriven", "t"]
 
 
+def test_a_retried_states_token_takes_the_place_of_the_one_before(shared: Shared) -> None:
+    """The message was sent, but Step Functions did not learn of it: the state sends it again."""
+    mine, first = shared.agent("a"), work()
+    retried = msgspec.structs.replace(first, token="retried", retries=1)
+    redriven = msgspec.structs.replace(first, token="redriven", redrives=1)
+    assert mine.add(first)
+    assert mine.add(retried)
+    assert not mine.add(first)
+    assert [entry.work.token for entry in mine.in_turn()] == ["retried"]
+    assert mine.add(redriven), "a redrive counts its retries from 0"
+    assert not mine.add(msgspec.structs.replace(first, token="late", retries=2))
+    assert [entry.work.token for entry in mine.in_turn()] == ["redriven"]
+
+
+def test_a_renewed_attempt_is_kept_as_long_as_a_new_one(shared: Shared) -> None:
+    mine = shared.agent("a")
+    mine.add(work())
+    shared.clock.sleep(KEPT_SECONDS - 1)
+    assert mine.add(msgspec.structs.replace(work(), redrives=1))
+    (item,) = shared.records.query(layout.waiting_pk(RIG))
+    assert item["expires_at"] == int(shared.clock.now()) + KEPT_SECONDS
+
+
 def test_two_agents_claim_each_attempt_once(shared: Shared) -> None:
     one, two = shared.agent("a"), shared.agent("b")
     for name in ("first", "second", "third"):
@@ -66,7 +90,7 @@ def test_two_agents_claim_each_attempt_once(shared: Shared) -> None:
 
 
 class Race(MemoryRecords):
-    """Another agent claims what was just read."""
+    """Another agent claims or removes what was just read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,6 +121,17 @@ def test_an_attempt_that_was_removed_meanwhile_is_not_made_anew_by_a_claim(share
     records.before_update = lambda: two.remove(work())
     assert one.claim() is None
     assert records.query(layout.waiting_pk(RIG)) == []
+
+
+@pytest.mark.parametrize("redrives", [0, 1])
+def test_an_attempt_that_was_removed_meanwhile_is_added_anew(shared: Shared, redrives: int) -> None:
+    """An item is left of an earlier taking; the agent's other thread removes it between two writes."""
+    shared.records = records = Race()
+    mine, later = shared.agent("a"), msgspec.structs.replace(work(), token="later", redrives=redrives)
+    mine.add(work())
+    records.before_update = lambda: mine.remove(work())
+    assert mine.add(later)
+    assert mine.claim() == later
 
 
 def test_the_claim_of_an_agent_that_died_runs_out(shared: Shared) -> None:
@@ -157,9 +192,83 @@ def test_a_message_is_deleted_only_when_its_item_is_written(shared: Shared) -> N
     assert (queue.in_flight, mine.claim()) == ({}, work())
 
 
-def test_unread_messages_stay_in_the_queue_and_are_reported(shared: Shared) -> None:
-    from isthmus.ports import Message
+class Refusing(MemoryRecords):
+    """Refuses reads, or writes, of everything or of one job."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = self.writes = False
+        self.job = ""
+        self.error: Exception = Unavailable("no route")
+
+    def query(self, pk: str, *, prefix: str = "") -> list[dict[str, object]]:
+        if self.reads:
+            raise self.error
+        return super().query(pk, prefix=prefix)
+
+    def create(self, item: dict[str, object]) -> bool:
+        if self.writes or item["job_key"] == self.job:
+            raise self.error
+        return super().create(item)
+
+    def update(self, pk: str, sk: str, values: object, **conditions: object) -> None:
+        if self.writes:
+            raise self.error
+        super().update(pk, sk, values, **conditions)  # type: ignore[arg-type]
+
+
+class Counting(MemoryQueue):
+    """Counts the deliveries of its messages, as a queue with a dead-letter queue does."""
+
+    deliveries = 0
+
+    def receive(self, *, wait_seconds: int) -> list[Message]:
+        received = super().receive(wait_seconds=wait_seconds)
+        self.deliveries += len(received)
+        return received
+
+
+@pytest.mark.parametrize("refused", ["reads", "writes"])
+@pytest.mark.parametrize("error", [Unavailable("no route"), PermissionMissing("the rig may not")])
+def test_nothing_is_received_while_the_table_refuses(shared: Shared, refused: str, error: Exception) -> None:
+    shared.records = table = Refusing()
+    queue, mine = Counting(), shared.agent("a")
+    intake = Intake(queue, mine, lambda event, **fields: None)
+    table.error = error
+    setattr(table, refused, True)
+    queue.send(work())
+    for _ in range(6):
+        with pytest.raises(type(error)):
+            intake.once(wait_seconds=0)
+    assert queue.deliveries == 0
+    setattr(table, refused, False)
+    intake.drain()
+    assert (queue.deliveries, mine.claim()) == (1, work())
+    assert table.query(layout.waiting_pk(RIG))[0]["job_key"] == "job", "the check leaves nothing behind"
+    table.writes = True
+    queue.send(work("second"))
+    for _ in range(6):
+        with pytest.raises(type(error)):
+            intake.once(wait_seconds=0)
+    assert queue.deliveries == 2, "one delivery finds out, no other is spent"
+
+
+def test_a_message_that_cannot_be_listed_does_not_take_its_batch_with_it(shared: Shared) -> None:
+    shared.records = table = Refusing()
+    queue, mine = Counting(), shared.agent("a")
+    said: list[tuple[str, dict[str, object]]] = []
+    intake = Intake(queue, mine, lambda event, **fields: said.append((event, fields)))
+    table.job, table.error = "second", ValueError("the item is too large")
+    for name in ("first", "second", "third"):
+        queue.send(work(name))
+    intake.drain()
+    assert [entry.work.job_key for entry in mine.in_turn()] == ["first", "third"]
+    assert list(queue.in_flight.values()) == [work("second")]
+    about = {"job_key": "second", "fencing": 1, "error": "ValueError: the item is too large"}
+    assert ("message left: it cannot be listed", about) in said
+
+
+def test_unread_messages_stay_in_the_queue_and_are_reported(shared: Shared) -> None:
     class Garbled(MemoryQueue):
         def receive(self, *, wait_seconds: int) -> list[Message]:
             garbled, self.garbled = self.garbled, []
@@ -187,4 +296,23 @@ def test_a_removal_leaves_what_a_redrive_renewed(shared: Shared) -> None:
     assert mine.claim() == renewed
     mine.remove(renewed)
     mine.remove(renewed)
+    assert mine.claim() is None
+
+
+def test_a_removal_leaves_what_a_retry_renewed(shared: Shared) -> None:
+    mine = shared.agent("a")
+    mine.add(work())
+    retried = msgspec.structs.replace(work(), retries=1, token="newer")
+    mine.add(retried)
+    mine.remove(work())
+    assert mine.claim() == retried
+
+
+def test_what_an_agent_of_the_version_before_listed_can_be_removed(shared: Shared) -> None:
+    mine = shared.agent("a")
+    mine.add(work())
+    (item,) = shared.records.query(layout.waiting_pk(RIG))
+    del item["retries"]
+    shared.records.put(item)
+    mine.remove(work())
     assert mine.claim() is None

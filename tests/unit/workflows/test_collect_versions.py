@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from isthmus.adapters.local.estate import MemoryEstate
+from isthmus.adapters.local.queue import ManualClock
 from isthmus.adapters.local.records import MemoryRecords
 from isthmus.errors import RolloutBusy
 from isthmus.model import layout
 from isthmus.planning.collection import ComponentVersion, FunctionVersion, Holdings, LayerVersion
-from isthmus.workflows.collect_versions import collect, plan_collection
+from isthmus.workflows.collect_versions import LOCK_SECONDS, REMOVING_SECONDS, collect, plan_collection
 from isthmus.workflows.deploy_edge import EDGE
 from isthmus.workflows.rollout_lock import ROLLOUT, acquire
 from isthmus.workflows.shift_traffic import commit_champion
@@ -51,8 +53,9 @@ def estate(*models: str) -> MemoryEstate:
     return MemoryEstate(models, holdings(*models))
 
 
-def run(found: MemoryEstate, records: MemoryRecords, keep: int = 3) -> Any:
-    return collect("shop", found, records, keep, now=NOW, report=lambda line: None)
+def run(found: MemoryEstate, records: MemoryRecords, keep: int = 3, clock: ManualClock | None = None) -> Any:
+    clock = clock or ManualClock(NOW)
+    return collect("shop", found, records, keep, clock=clock, report=lambda line: None)
 
 
 def test_a_plan_removes_nothing_and_takes_no_lock(records: MemoryRecords) -> None:
@@ -112,6 +115,44 @@ def test_a_deployment_that_is_being_written_is_waited_for(records: MemoryRecords
     with pytest.raises(RolloutBusy):
         run(found, records)
     assert found.removed == []
+
+
+class Beside(MemoryEstate):
+    """Runs something when a function is removed first."""
+
+    def __init__(self, records: MemoryRecords, then: Callable[[], object]) -> None:
+        super().__init__({"pear"}, holdings("pear"))
+        self.records, self.then = records, then
+
+    def remove_function(self, version: FunctionVersion) -> None:
+        then, self.then = self.then, lambda: None
+        then()
+        super().remove_function(version)
+
+
+def test_a_second_collection_does_not_share_the_firsts_locks(records: MemoryRecords) -> None:
+    refused: list[RolloutBusy] = []
+
+    def second() -> None:
+        with pytest.raises(RolloutBusy) as raised:
+            run(estate("pear"), records)
+        refused.append(raised.value)
+        for pk in (EDGE, layout.model_pk("pear")):
+            assert (records.get(pk, ROLLOUT) or {})["holder"], "the first still holds it"
+
+    run(Beside(records, second), records)
+    assert len(refused) == 1
+
+
+def test_nothing_is_removed_when_the_locks_are_about_to_lapse(records: MemoryRecords) -> None:
+    clock = ManualClock(NOW)
+    found = Beside(records, lambda: clock.sleep(REMOVING_SECONDS))
+    done = run(found, records, clock=clock)
+    assert found.removed == ["shop.pear.model 1.0.0", "shop.pear.model 2.0.0", "shop-model-pear:1"]
+    assert ([entry.number for entry in done.garbage.functions], done.garbage.layers) == ([1], ())
+    assert (done.freed_bytes, done.left) == (10, 3)
+    assert REMOVING_SECONDS < LOCK_SECONDS
+    assert run(found, records, clock=clock).left == 0, "the next run goes on"
 
 
 class Breaking(MemoryEstate):

@@ -10,7 +10,14 @@ from workflow_world import CLOUD, NOW, World, onnx_model, pattern
 
 from isthmus.adapters.local.events import MemoryEvents
 from isthmus.adapters.local.functions import MemoryFunctions, PublishedVersion
-from isthmus.errors import InvalidInput, LimitExceeded, ProofFailed, RolloutBusy, RolloutUnhealthy
+from isthmus.errors import (
+    InvalidInput,
+    LimitExceeded,
+    ProofFailed,
+    RolloutBusy,
+    RolloutUnhealthy,
+    Unavailable,
+)
 from isthmus.inference.archive import unpack_bundle
 from isthmus.inference.lambda_handler import answer
 from isthmus.inference.service import service_for_folder
@@ -300,6 +307,87 @@ def test_a_stopped_rollout_is_undone_by_its_event(world: World) -> None:
     assert functions.alias(FUNCTION) == Alias("7")
     assert [kind for kind, _ in events.published] == ["isthmus roll-out aborted"]
     run(world, functions, "stage", bundle, release=5, against=4, rollout="run-2")
+
+
+def ended(bundle: str, status: str = "FAILED", **more: str) -> dict[str, Any]:
+    asked = {"model": "digits", "release": 5, "bundle": bundle, "job_key": "k"}
+    return {"name": "run-1", "status": status, "input": json.dumps(asked), **more}
+
+
+def half_shifted(world: World) -> tuple[str, MemoryFunctions, dict[str, Any]]:
+    bundle, functions, staged = staged_world(world)
+    run(world, functions, "shift", bundle, step=0, **staged)
+    return bundle, functions, staged
+
+
+@pytest.mark.parametrize("error", ["States.Runtime", "States.DataLimitExceeded", "RolloutUnhealthy"])
+def test_a_rollout_that_could_not_take_its_traffic_back_is_undone_by_its_event(
+    world: World, error: str
+) -> None:
+    """Its RevertTraffic failed with the lock kept, or it met what no state can catch."""
+    bundle, functions, _ = half_shifted(world)
+    detail, events = ended(bundle, error=error), MemoryEvents()
+    assert after_the_end(detail, records=world.records, functions=functions, events=events)["reverted"]
+    assert functions.alias(FUNCTION) == Alias("7")
+    assert events.published[0][1]["error"] == error
+    run(world, functions, "stage", bundle, release=5, against=4, rollout="run-2")
+
+
+class Deaf(MemoryFunctions):
+    """Lambda does not answer to changes of aliases."""
+
+    def point(self, function: str, alias: Alias) -> None:
+        raise Unavailable("Lambda did not answer")
+
+
+def test_an_event_that_could_not_undo_keeps_the_lock_for_its_next_try(world: World) -> None:
+    bundle, functions, _ = half_shifted(world)
+    deaf = Deaf()
+    deaf.__dict__.update(functions.__dict__)
+    with pytest.raises(Unavailable):
+        after_the_end(ended(bundle), records=world.records, functions=deaf, events=MemoryEvents())
+    again = after_the_end(ended(bundle), records=world.records, functions=functions, events=MemoryEvents())
+    assert again["reverted"]
+    assert functions.alias(FUNCTION) == Alias("7")
+
+
+def in_service(world: World) -> tuple[str, MemoryFunctions, dict[str, Any]]:
+    """A roll-out whose commit was written, and whose answer was lost."""
+    bundle, functions, staged = half_shifted(world)
+    functions.point(FUNCTION, Alias(staged["version"]))
+    run(world, functions, "commit", bundle, release=5, job_key="k", keep_lock=True, **staged)
+    return bundle, functions, staged
+
+
+def test_traffic_of_a_recorded_champion_is_not_taken_away(world: World) -> None:
+    bundle, functions, staged = in_service(world)
+    assert run(world, functions, "revert", bundle, **staged) == {"reverted": False}
+    detail = ended(bundle, "ABORTED")
+    told = after_the_end(detail, records=world.records, functions=functions, events=MemoryEvents())
+    assert told == {"reverted": False}
+    champion = world.records.get(layout.CHAMPIONS, "digits")
+    assert champion is not None
+    assert functions.alias(FUNCTION) == Alias(champion["version"])
+    run(world, functions, "stage", bundle, release=6, against=5, rollout="run-2")
+
+
+def test_what_another_rollout_recorded_does_not_keep_traffic_on_a_failing_version(world: World) -> None:
+    bundle, functions, staged = in_service(world)
+    run(world, functions, "release", bundle)
+    functions.point(FUNCTION, Alias("7", staged["version"], 0.5))
+    again = {**staged, "previous": "7"}
+    assert run(world, functions, "revert", bundle, rollout="run-2", **again) == {"reverted": True}
+    assert functions.alias(FUNCTION) == Alias("7")
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["now", "earlier version"])
+def test_a_commit_leaves_the_lock_to_the_state_after_it(world: World, keeps: bool) -> None:
+    """The machine of an earlier version has no such state: there the commit gives it back."""
+    bundle, functions, staged = half_shifted(world)
+    more = {"keep_lock": True} if keeps else {}
+    run(world, functions, "commit", bundle, release=5, job_key="k", **more, **staged)
+    lock = world.records.get(layout.model_pk("digits"), "ROLLOUT") or {}
+    assert lock["holder"] == ("run-1" if keeps else None)
 
 
 def test_another_rollouts_event_undoes_nothing(world: World) -> None:

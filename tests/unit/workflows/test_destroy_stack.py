@@ -159,6 +159,24 @@ def test_what_an_execution_made_in_its_last_moments_goes_too(kinds: Kinds, log: 
     assert "model function made in the last moment" in log
 
 
+class Slow(MemoryBelongings):
+    """While the stack is being removed, a function that was called before makes its last thing."""
+
+    def __init__(self, other: MemoryBelongings, log: list[str]) -> None:
+        super().__init__("stack", [thing("shop")], log)
+        self._other = other
+
+    def remove(self, thing_: Thing, report: Callable[[str], None]) -> None:
+        self._other.things.append(thing("made beside the removal"))
+        super().remove(thing_, report)
+
+
+def test_what_a_function_made_while_the_stack_went_goes_too(kinds: Kinds, log: list[str]) -> None:
+    kinds[2] = Slow(kinds[1], log)
+    assert removal(kinds) == 7
+    assert log[:3] == ["model function f", "stack shop", "model function made beside the removal"]
+
+
 class Forgetful(MemoryBelongings):
     """Found only as long as the stack tells whose it is."""
 

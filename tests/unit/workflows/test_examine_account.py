@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import botocore.loaders
 import pytest
 
 from isthmus.adapters.local.account import MemoryAccount, MemoryMachine
 from isthmus.model.units import GIB
 from isthmus.workflows.examine_account import Finding, LambdaLimits, examine, stack_finding
+from isthmus.workflows.stack_states import NEXT_STEPS
+
+FORMATION = "aws cloudformation"
+DELETE = f"{FORMATION} delete-stack --stack-name shop"
+PLAN = "isthmus destroy --stack shop --keep data,models,records,logs"
 
 
 def findings(
@@ -64,7 +70,7 @@ def test_what_a_machine_lacks(machine: dict[str, Any], check: str, level: str, m
             "missing",
             "aws iam attach-user-policy --user-name ada",
         ),
-        ({"status": "ROLLBACK_COMPLETE"}, "stack", "missing", "isthmus destroy --stack shop --yes"),
+        ({"status": "ROLLBACK_COMPLETE"}, "stack", "missing", DELETE),
     ],
 )
 def test_what_an_account_lacks(account: dict[str, Any], check: str, level: str, mend: str) -> None:
@@ -119,9 +125,30 @@ def test_without_a_region() -> None:
         ("UPDATE_ROLLBACK_COMPLETE", "ok", ""),
         ("UPDATE_IN_PROGRESS", "warn", "isthmus doctor --stack shop"),
         ("DELETE_IN_PROGRESS", "warn", "isthmus doctor --stack shop"),
-        ("REVIEW_IN_PROGRESS", "missing", "isthmus destroy --stack shop --yes"),
-        ("ROLLBACK_FAILED", "missing", "isthmus destroy --stack shop --yes"),
-        ("DELETE_FAILED", "missing", "isthmus destroy --stack shop --yes"),
+        ("UPDATE_COMPLETE", "ok", ""),
+        ("IMPORT_COMPLETE", "ok", ""),
+        ("IMPORT_ROLLBACK_COMPLETE", "ok", ""),
+        ("DELETE_COMPLETE", "ok", "sam build && sam deploy"),
+        ("REVIEW_IN_PROGRESS", "missing", DELETE),
+        ("ROLLBACK_COMPLETE", "missing", DELETE),
+        ("CREATE_FAILED", "missing", PLAN),
+        ("ROLLBACK_FAILED", "missing", PLAN),
+        ("DELETE_FAILED", "missing", PLAN),
+        (
+            "UPDATE_FAILED",
+            "missing",
+            f"sam build && sam deploy, or {FORMATION} rollback-stack --stack-name shop",
+        ),
+        (
+            "IMPORT_ROLLBACK_FAILED",
+            "missing",
+            f"{FORMATION} describe-stack-events --stack-name shop --max-items 20",
+        ),
+        (
+            "A_STATUS_OF_TOMORROW",
+            "missing",
+            f"{FORMATION} describe-stack-events --stack-name shop --max-items 20",
+        ),
         (
             "UPDATE_ROLLBACK_FAILED",
             "missing",
@@ -132,3 +159,23 @@ def test_without_a_region() -> None:
 def test_every_state_of_a_stack_has_its_next_step(status: str, level: str, mend: str) -> None:
     found = stack_finding("shop", status)
     assert (found.level, found.mend) == (level, mend)
+
+
+def every_status() -> list[str]:
+    """Return the statuses that CloudFormation has, by botocore's model of it."""
+    model = botocore.loaders.Loader().load_service_model("cloudformation", "service-2")
+    return [str(status) for status in model["shapes"]["StackStatus"]["enum"]]
+
+
+def test_every_failed_state_has_a_step_of_its_own() -> None:
+    ended = {status for status in every_status() if not status.endswith("_IN_PROGRESS")}
+    assert "UPDATE_FAILED" in ended
+    assert ended - set(NEXT_STEPS) == {"DELETE_COMPLETE", "IMPORT_ROLLBACK_FAILED"}
+
+
+@pytest.mark.parametrize("status", every_status())
+def test_no_state_of_a_stack_is_mended_by_removing_data(status: str) -> None:
+    mend = stack_finding("shop", status).mend
+    assert "--yes" not in mend
+    assert "delete-stack" not in mend or status in ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE")
+    assert "destroy" not in mend or mend.endswith("--keep data,models,records,logs")

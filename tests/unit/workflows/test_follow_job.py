@@ -6,10 +6,11 @@ from workflow_world import World
 from isthmus.adapters.local.pipeline import MemoryPipeline, run_of
 from isthmus.adapters.local.queue import ManualClock
 from isthmus.adapters.local.registry import MemoryRegistry
+from isthmus.errors import Unavailable
 from isthmus.model import layout
 from isthmus.model.execution import Visit
 from isthmus.planning.cost import Usage, cost_of, price_list
-from isthmus.workflows.follow_job import follow, status
+from isthmus.workflows.follow_job import POLL_SECONDS, follow, status, until_ended
 from isthmus.workflows.register_model import register_model
 
 KEY = "a" * 40
@@ -43,7 +44,43 @@ def test_each_step_is_told_once_and_the_record_decides_the_end(world: World) -> 
     ended = follow(KEY, pipeline, world.records, clock, lambda step, at: told.append((step, at)))
     assert told == steps
     assert (ended.state, ended.release, ended.candidate, ended.step) == ("DEPLOYED", 2, 0.98, "")
-    assert clock.now() == 4.0
+    assert clock.now() == 4 * POLL_SECONDS
+
+
+class Looks:
+    """What each look sees; an error is raised."""
+
+    def __init__(self, *seen: str | Exception) -> None:
+        self.seen = list(seen)
+
+    def __call__(self) -> str:
+        found = self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+TROUBLE = Unavailable("Step Functions could not be reached")
+
+
+def test_trouble_that_passes_does_not_end_the_looking() -> None:
+    clock, looks = ManualClock(0), Looks("RUNNING", TROUBLE, TROUBLE, "RUNNING", TROUBLE, "FAILED")
+    assert until_ended(looks, str, clock) == "FAILED"
+    assert clock.now() == 5 * POLL_SECONDS
+
+
+def test_trouble_that_does_not_pass_ends_it_after_five_minutes() -> None:
+    clock, looks = ManualClock(0), Looks("RUNNING", TROUBLE)
+    with pytest.raises(Unavailable):
+        until_ended(looks, str, clock)
+    assert clock.now() == pytest.approx(300, abs=POLL_SECONDS)
+
+
+def test_a_first_look_that_fails_is_told_at_once() -> None:
+    clock = ManualClock(0)
+    with pytest.raises(Unavailable):
+        until_ended(Looks(TROUBLE), str, clock)
+    assert clock.now() == 0
 
 
 @pytest.mark.parametrize(

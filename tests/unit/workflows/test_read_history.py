@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from isthmus.model.execution import Failure
 from isthmus.workflows.read_history import ending, visits
 
@@ -56,10 +58,16 @@ def test_each_stay_has_its_times_its_attempts_and_its_reasons() -> None:
     assert len(second.failures) == 2, "the end of the execution says again what failed the task"
 
 
-def test_a_redrive_goes_on_with_a_stay_of_its_own() -> None:
+@pytest.mark.parametrize("entered", [True, False], ids=["entered again", "scheduled again"])
+def test_a_redrive_goes_on_with_a_stay_of_its_own(entered: bool) -> None:
     history = failed_once()
-    history.add("ExecutionRedriven", redriveCount=1)
-    history.task("Second")
+    redriven = history.add("ExecutionRedriven", redriveCount=1)
+    again = history.add("TaskStateEntered", name="Second") if entered else redriven
+    scheduled = history.add("TaskScheduled", previous=again, resource="invoke")
+    running = visits(history.events)[-1]
+    assert (running.state, running.type, running.outcome) == ("Second", "Task", "running")
+    assert (running.attempts, running.failures, running.left_seconds) == (1, (), None)
+    history.add("TaskStarted", previous=scheduled)
     history.done("Second")
     history.add("SucceedStateEntered", name="End")
     history.add("SucceedStateExited", name="End")
@@ -71,6 +79,28 @@ def test_a_redrive_goes_on_with_a_stay_of_its_own() -> None:
         ("Second", "succeeded", 1),
         ("End", "succeeded", 1),
     ]
+
+
+@pytest.mark.parametrize("previous", ["redriven", "scheduled", "nothing"])
+def test_a_redriven_task_runs_whatever_event_it_refers_to(previous: str) -> None:
+    history = failed_once()
+    last_try = max(event["id"] for event in history.events if event["type"] == "TaskScheduled")
+    redriven = history.add("ExecutionRedriven", redriveCount=1)
+    refers = {"redriven": redriven, "scheduled": last_try, "nothing": 0}[previous]
+    history.add("TaskScheduled", previous=refers, resource="invoke")
+    _, second, again = visits(history.events)
+    assert (second.outcome, second.attempts, second.redrive) == ("failed", 2, 0)
+    assert (again.state, again.outcome, again.redrive) == ("Second", "running", 1)
+
+
+def test_a_second_redrive_opens_another_stay() -> None:
+    history = failed_once()
+    for count in (1, 2):
+        history.add("ExecutionRedriven", redriveCount=count)
+        history.add("TaskScheduled", resource="invoke")
+        history.add("ExecutionFailed", error="Boom", cause="again")
+    found = [(visit.state, visit.outcome, visit.redrive) for visit in visits(history.events)]
+    assert found[1:] == [("Second", "failed", 0), ("Second", "failed", 1), ("Second", "failed", 2)]
 
 
 def test_a_failure_that_is_caught_is_not_the_end() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -112,17 +113,32 @@ def test_a_long_cause_keeps_its_end_and_its_heading() -> None:
     assert len(said) < MAX_CAUSE_CHARACTERS + 100
 
 
+BEGAN = datetime.datetime(2026, 1, 2, 3, 4, 5, 678_000, datetime.UTC)
+
+
+def began(name: str) -> datetime.datetime:
+    """Each retry begins an hour after what it replaces."""
+    return BEGAN + datetime.timedelta(hours=int(name[41:] or 0))
+
+
 class Job:
     """A job's record and its bus, told of states' calls and of events."""
 
     def __init__(self, world: World) -> None:
         self.world, self.events = world, MemoryEvents()
 
-    def state(self, state: str, *, name: str = KEY, redrives: int = 0) -> Outcome:
+    def state(
+        self, state: str, *, name: str = KEY, redrives: int = 0, start: datetime.datetime | None = None
+    ) -> Outcome:
         """A state of the machine says how it ended."""
-        return self._record(
-            from_state({"job_key": KEY, "state": state, "execution": name, "redrives": redrives})
-        )
+        began_at = (start or began(name)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        event = {"job_key": KEY, "state": state, "execution": name, "redrives": redrives}
+        return self._record(from_state({**event, "started_at": began_at}))
+
+    def startless_state(self, state: str, *, name: str = KEY, redrives: int = 0) -> Outcome:
+        """A state of a machine that was started before ends were ordered by their executions' starts."""
+        event = {"job_key": KEY, "state": state, "execution": name, "redrives": redrives}
+        return self._record(from_state(event))
 
     def old_state(self, state: str, **failure: str) -> Outcome:
         """A state of a machine that was started before ends had an order."""
@@ -138,9 +154,16 @@ class Job:
         name: str = KEY,
         redrives: int = 0,
         at: str = "",
+        start: datetime.datetime | None = None,
     ) -> Outcome:
         """EventBridge says that an execution's status changed."""
-        detail = {"name": name, "status": status, "redriveCount": redrives}
+        start_ms = round((start or began(name)).timestamp() * 1000)
+        detail: dict[str, Any] = {
+            "name": name,
+            "status": status,
+            "redriveCount": redrives,
+            "startDate": start_ms,
+        }
         if status != "RUNNING":
             detail |= {"error": error, "cause": cause}
         return self._record(from_status_change(detail, Ending(state=at)))
@@ -189,17 +212,19 @@ def test_the_state_that_the_history_names_explains_a_silent_timeout(job: Job) ->
 
 def test_what_the_event_leaves_out_comes_from_the_history() -> None:
     ending = Ending(state="TrainOnRig", error="TrainingFailed", cause=RIG)
-    change = from_status_change({"name": KEY, "status": "FAILED", "error": None, "cause": None}, ending)
+    detail = {"name": KEY, "status": "FAILED", "error": None, "cause": None, "startDate": 1000}
+    change = from_status_change(detail, ending)
     assert change.failure == {"Error": "TrainingFailed", "Cause": RIG, "At": "TrainOnRig"}
 
 
 def test_a_stopped_execution_is_an_end_of_its_own() -> None:
-    detail = {"name": KEY + "-1", "status": "ABORTED"}
+    detail = {"name": KEY + "-1", "status": "ABORTED", "startDate": 1000}
     change = from_status_change(detail, Ending(state="TrainOnRig", cause="the data was wrong"))
     assert (change.job_key, change.state) == (KEY, "ABORTED")
     assert change.failure["Error"] == "Execution.ABORTED"
     assert change.failure["Cause"] == "the data was wrong"
-    timed_out = from_status_change({"name": "b" * 40, "status": "TIMED_OUT"}, Ending(state=""))
+    late = {"name": "b" * 40, "status": "TIMED_OUT", "startDate": 1000}
+    timed_out = from_status_change(late, Ending(state=""))
     assert (timed_out.state, timed_out.failure["Cause"]) == ("FAILED", "the execution timed out")
     wordless = from_status_change(detail, Ending(state=""))
     assert wordless.failure["Cause"] == "the execution was stopped"
@@ -237,6 +262,50 @@ def test_a_retry_comes_after_every_redrive_of_what_it_replaced(job: Job) -> None
     job.event("ABORTED", name=f"{KEY}-12")
     job.event("FAILED", "Bang", name=f"{KEY}-2")
     assert job.item["state"] == "ABORTED"
+
+
+LATER = BEGAN + datetime.timedelta(days=91)
+
+
+def test_an_execution_that_reuses_a_name_after_90_days_is_on_record_too(job: Job) -> None:
+    job.event("FAILED", "Boom")
+    assert job.event("ABORTED", start=LATER).recorded
+    assert job.item["state"] == "ABORTED"
+    job.event("FAILED", "Boom", name=f"{KEY}-3")
+    assert job.item["state"] == "ABORTED", "an old retry's late event is older than the name's new holder"
+    assert job.state("DEPLOYED", start=LATER, redrives=1).recorded
+    assert job.told == ["failed", "aborted", "deployed"]
+
+
+def test_a_state_and_the_event_of_one_execution_have_one_start(job: Job) -> None:
+    """Their milliseconds may differ: of one, the end that came first stays."""
+    job.event("RUNNING", redrives=1, start=BEGAN + datetime.timedelta(milliseconds=1))
+    assert job.state("DEPLOYED", redrives=1, start=BEGAN).recorded
+    job.event("RUNNING", redrives=1, start=BEGAN + datetime.timedelta(milliseconds=1))
+    assert job.item["state"] == "DEPLOYED"
+
+
+def test_an_execution_named_by_hand_is_recorded(job: Job) -> None:
+    job.startless_state("REJECTED", name=f"{KEY}-by-hand")
+    assert job.item["state"] == "REJECTED"
+
+
+@pytest.mark.parametrize(("stored", "name"), [(1, f"{KEY}-1"), (1, KEY), (2 * 20_000 + 1, f"{KEY}-2")])
+def test_orders_of_the_earlier_version_are_below_every_new_one(job: Job, stored: int, name: str) -> None:
+    old = {"state": "FAILED", "order": stored, "told": stored}
+    job.world.records.update(layout.job_pk(KEY), layout.STATE, old)
+    job.event("RUNNING", redrives=1, name=name)
+    assert job.item["state"] == "RUNNING"
+    assert job.startless_state("DEPLOYED", redrives=1, name=name).recorded, "its machine is the old one"
+    job.event("RUNNING", redrives=1, name=name)
+    assert job.item["state"] == "DEPLOYED"
+
+
+def test_a_retry_of_the_earlier_version_comes_after_what_it_replaced(job: Job) -> None:
+    old = {"state": "FAILED", "order": 1, "told": 1}
+    job.world.records.update(layout.job_pk(KEY), layout.STATE, old)
+    assert job.startless_state("DEPLOYED", name=f"{KEY}-1").recorded
+    assert job.item["state"] == "DEPLOYED"
 
 
 def test_an_event_that_comes_twice_is_told_once(job: Job) -> None:

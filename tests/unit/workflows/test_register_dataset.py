@@ -168,6 +168,7 @@ def jobs_with_errors() -> list[tuple[str, str]]:
         ("no evaluation", "must say how it is judged"),
         ("unknown file", r"test/z\.npy, which the manifest does not name"),
         ("tolerance", "must be less than"),
+        ("queue", r"\(1209601\) must be at most 1209600 \(14 days\)"),
         ("no files", "names no files"),
     ]
 
@@ -181,6 +182,8 @@ def test_a_job_that_cannot_work_is_refused(world: World, kind: str, said: str) -
         job = rename_held_out(job)
     elif kind == "tolerance":
         job = world.job(world.training(offline_tolerance_seconds=60, deadline_seconds=60))
+    elif kind == "queue":
+        job = world.job(world.training(queue_deadline_seconds=14 * 86_400 + 1))
     else:
         files = ()
     with pytest.raises(InvalidJob, match=said):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from workflow_world import World
 
@@ -49,6 +51,30 @@ def test_the_list_is_newest_first_with_one_line_a_job(world: World) -> None:
     assert [entry.model for entry in list_pipelines(pipeline, world.records, model="fashion")] == ["fashion"]
     assert [entry.job_key for entry in list_pipelines(pipeline, world.records, state="RUNNING")] == [KEY]
     assert [entry.job_key for entry in list_pipelines(pipeline, world.records, limit=1)] == [KEY]
+
+
+class CountingPipeline(MemoryPipeline):
+    """Counts the executions whose histories were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def state(self, arn: str) -> str:
+        self.asked.append(arn.rsplit(":", 1)[1])
+        return super().state(arn)
+
+
+@pytest.mark.parametrize("wanted", [{"model": "fashion"}, {"state": "RUNNING"}, {"limit": 1}])
+def test_only_what_is_listed_costs_a_look_at_its_history(world: World, wanted: dict[str, Any]) -> None:
+    pipeline = CountingPipeline()
+    pipeline.script["1"] = [run_of(KEY, "FAILED", REGISTER, FAILED, started_at=10.0)]
+    pipeline.script["2"] = [run_of(OTHER, "RUNNING", REGISTER, started_at=20.0)]
+    known(world, KEY, state="FAILED", model="digits")
+    known(world, OTHER, state="RUNNING", model="fashion")
+    (entry,) = list_pipelines(pipeline, world.records, **wanted)
+    assert (entry.job_key, entry.step) == (OTHER, "RegisterDataset")
+    assert pipeline.asked == [OTHER]
 
 
 def test_everything_about_a_pipeline(world: World) -> None:
