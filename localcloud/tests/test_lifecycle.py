@@ -163,9 +163,11 @@ def test_a_new_cloud_finds_nothing_of_an_earlier_one(tmp_path: Path) -> None:
 
 def layer_says(url: str, word: str) -> str:
     """Publish a layer that holds ``word``, and return what a function finds in it."""
-    functions = boto3.client(
-        "lambda", endpoint_url=url, region_name=REGION, aws_access_key_id="x", aws_secret_access_key="x"
-    )
+    operator = boto3.Session("test", "test", region_name=REGION)
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    operator.client("iam", endpoint_url=url).create_role(RoleName="r", AssumeRolePolicyDocument=document)
+    functions = operator.client("lambda", endpoint_url=url)
     layer = functions.publish_layer_version(
         LayerName="word", Content={"ZipFile": zipped("python/word.py", f"W = {word!r}")}
     )
