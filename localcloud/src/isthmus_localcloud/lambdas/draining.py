@@ -4,6 +4,7 @@ LocalEmu stops the old version's environments, and removes its code, as soon as 
 request that was on its way would be answered with 502.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,18 +30,24 @@ def await_end(busy: Callable[[ProcessRuntimeExecutor], bool], seconds: float = L
     return True
 
 
+def aside(work: Callable[..., Any], *arguments: Any) -> None:
+    """In a thread of its own: those of LocalEmu's pool are few, and updates need them."""
+    threading.Thread(target=work, args=arguments, name="lambda-drain", daemon=True).start()
+
+
 def apply() -> None:
     stop, destroy = LambdaVersionManager.stop, lambda_service.destroy_code_if_not_used
 
-    def stop_when_idle(self: Any) -> None:
+    def stop_when_idle(manager: Any) -> None:
         time.sleep(ON_THE_WAY_SECONDS)
-        await_end(lambda executor: executor.function_version is self.function_version and executor.busy)
-        stop(self)
+        await_end(lambda executor: executor.function_version is manager.function_version and executor.busy)
+        stop(manager)
 
-    def destroy_when_unused(code: Any, function: Any) -> None:
+    def destroy_when_idle(code: Any, function: Any) -> None:
+        """LocalEmu keeps code that a version still has; what runs on none of them is waited for here."""
         time.sleep(ON_THE_WAY_SECONDS)
-        await_end(lambda executor: executor.function_version.config.code is code)
+        await_end(lambda executor: executor.function_version.config.code is code and executor.busy)
         destroy(code, function)
 
-    LambdaVersionManager.stop = stop_when_idle
-    lambda_service.destroy_code_if_not_used = destroy_when_unused
+    LambdaVersionManager.stop = lambda self: aside(stop_when_idle, self)
+    lambda_service.destroy_code_if_not_used = lambda *arguments: aside(destroy_when_idle, *arguments)
