@@ -108,7 +108,8 @@ def make_what_a_pipeline_makes(system: System) -> None:
 def make_versions(system: System) -> None:
     """Five releases of a model's function, each with its own layer version; the first is in service."""
     functions, name = client(system, "lambda"), layout.function_name(system.stack, MODEL)
-    role = client(system, "iam").list_roles()["Roles"][0]["Arn"]
+    roles = client(system, "iam").list_roles()["Roles"]
+    role = next(entry["Arn"] for entry in roles if "lambda" in str(entry["AssumeRolePolicyDocument"]))
     functions.create_function(
         FunctionName=name,
         Runtime="python3.13",
