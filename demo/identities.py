@@ -6,6 +6,7 @@ CoreDevicePolicy on the token exchange role of the core devices.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -53,17 +54,14 @@ class Identities:
 
     def remove(self) -> None:
         """Remove both, which must be done before the stack can delete their policies."""
-        try:
+        missing = self._iam.exceptions.NoSuchEntityException
+        with contextlib.suppress(missing):  # no rig had joined
             self._forget_keys()
             self._detach("user", UserName=self._user)
             self._iam.delete_user(UserName=self._user)
-        except self._iam.exceptions.NoSuchEntityException:
-            pass  # no rig had joined
-        try:
+        with contextlib.suppress(missing):  # no core device was started
             self._detach("role", RoleName=self._role)
             self._iam.delete_role(RoleName=self._role)
-        except self._iam.exceptions.NoSuchEntityException:
-            pass  # no core device was started
 
     def _made(self, create: Any, **arguments: str) -> None:
         try:

@@ -30,18 +30,6 @@ from isthmus.ports import EdgeComponent, EdgeStatus
 TARGET = "arn:aws:iot:eu-west-1:123456789012:thinggroup/shop-cores"
 
 
-@pytest.fixture(autouse=True)
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    client.cache_clear()
-    yield
-    client.cache_clear()
-
-
 @contextmanager
 def answers(service: str) -> Iterator[Stubber]:
     """Let the process's one client answer from a script; each scripted answer must be used."""

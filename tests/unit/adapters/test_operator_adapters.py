@@ -35,18 +35,6 @@ LAMBDA = f"arn:aws:lambda:eu-west-1:{ACCOUNT}"
 WHEN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
-@pytest.fixture(autouse=True)
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    client.cache_clear()
-    yield
-    client.cache_clear()
-
-
 @contextmanager
 def answers(service: str) -> Iterator[Stubber]:
     """Let the process's one client answer from a script; each scripted answer must be used."""
