@@ -154,8 +154,8 @@ def test_a_new_cloud_finds_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     """The same layer ARN must not bring an earlier cloud's content."""
     found = []
     for word in ("first", "second"):
-        code, answer, _ = cli(tmp_path, "up", "--port", "0")
-        assert code == 0
+        code, answer, errors = cli(tmp_path, "up", "--port", "0")
+        assert code == 0, errors
         found.append(layer_says(answer["endpoint_url"], word))
         assert cli(tmp_path, "down")[0] == 0
     assert found == ["first", "second"]
@@ -190,8 +190,9 @@ def zipped(name: str, text: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_ctrl_c_ends_the_foreground_one(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+def test_ctrl_c_ends_the_foreground_one_in_a_deep_folder(tmp_path: Path) -> None:
+    """Deeper than the 108 bytes that the path of a socket may have."""
+    state = tmp_path / ("deep-" * 20) / "state"
     command = [
         sys.executable,
         "-m",

@@ -35,7 +35,8 @@ def prepare_runtime(folder: Path, distributions: Sequence[str] = DISTRIBUTIONS) 
     for name in distributions:
         copy_distribution(name, folder)
     shutil.copy2(BOOTSTRAP, folder / BOOTSTRAP.name)
-    compileall.compile_dir(folder, quiet=2, workers=2)
+    # In this process: workers meet at a socket below TMPDIR, whose path is too long in a deep state folder.
+    compileall.compile_dir(folder, quiet=2)
     marker.write_text(wanted)
     return folder
 
