@@ -1,5 +1,6 @@
 """Starting, finding and ending; refusals; nothing is left, nothing listens elsewhere."""
 
+import contextlib
 import io
 import json
 import os
@@ -33,17 +34,20 @@ def processes_of(state: Path) -> list[int]:
     return found
 
 
+def open_files(pid: int) -> list[str]:
+    """What a process has open; less what it closes meanwhile, and nothing once it has ended."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(link))
+    return found
+
+
 def listeners(pids: list[int]) -> set[str]:
     """Hexadecimal local addresses of the listening TCP sockets of these processes."""
-    inodes = set()
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                target = os.readlink(link)
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
+    links = [link for pid in pids for link in open_files(pid)]
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:

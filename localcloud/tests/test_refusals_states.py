@@ -82,16 +82,25 @@ def letters(cloud: Cloud) -> str:
     return cloud.function("letters", "def handler(e, c): return 'a' * e['n']\n")
 
 
+@pytest.fixture(scope="module")
+def items(cloud: Cloud) -> str:
+    cloud.client("dynamodb").create_table(
+        TableName="items",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return "items"
+
+
 @pytest.mark.parametrize(("size", "passes"), [(LIMIT, True), (LIMIT + 1, False)])
-def test_result_of_a_task(cloud: Cloud, size: int, passes: bool) -> None:
-    """``sqs:receiveMessage`` brings a whole message back; what is around its text is measured first."""
-    sqs = cloud.client("sqs")
-    queue = sqs.create_queue(QueueName=f"results-{size}")["QueueUrl"]
-    definition = task("aws-sdk:sqs:receiveMessage", {"QueueUrl": queue})
-    sqs.send_message(QueueUrl=queue, MessageBody="x")
+def test_result_of_a_task(cloud: Cloud, items: str, size: int, passes: bool) -> None:
+    """``dynamodb:getItem`` brings a whole item back; what is around its text is measured first."""
+    table, key = cloud.client("dynamodb"), {"id": {"S": "one"}}
+    definition = task("aws-sdk:dynamodb:getItem", {"TableName": items, "Key": key})
+    table.put_item(TableName=items, Item={**key, "text": {"S": "x"}})
     around = len(compact(cloud.execute(definition)["output"])) - 1
-    sqs.purge_queue(QueueUrl=queue)
-    sqs.send_message(QueueUrl=queue, MessageBody="x" * (size - around))
+    table.put_item(TableName=items, Item={**key, "text": {"S": "x" * (size - around)}})
     found = cloud.execute(definition)
     expected = ("SUCCEEDED", None) if passes else ("FAILED", "States.DataLimitExceeded")
     assert (found["status"], found.get("error")) == expected
