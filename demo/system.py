@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -68,11 +69,33 @@ def run(
     return done.stdout
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody uses at the moment."""
+EDGE_PORTS = 50
+"""A core device serves each further model on the next port."""
+
+
+def free_ports(first: int = 20_000, end: int = 32_000) -> int:
+    """Return the first of ``EDGE_PORTS`` loopback ports that nobody uses at the moment, in ``[first, end)``: below
+    those that Linux gives to outgoing connections (from 32768 on), which could take one later.
+
+    Raises:
+        CommandFailed: there are none.
+    """
+    starts = list(range(first, end - EDGE_PORTS + 1, EDGE_PORTS))
+    for start in random.sample(starts, len(starts)):
+        if all(_free(port) for port in range(start, start + EDGE_PORTS)):
+            return start
+    raise CommandFailed(
+        f"needs {EDGE_PORTS} free loopback ports in a row between {first} and {end}; end what uses them"
+    )
+
+
+def _free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass
@@ -150,7 +173,7 @@ class System:
 
     def deploy(self, *, project: Path = ROOT, **parameters: object) -> None:
         """``sam deploy``; the parameters that name this machine's ports and folders go on top."""
-        self.edge_port = self.edge_port or free_port()
+        self.edge_port = self.edge_port or free_ports()
         chosen: dict[str, object] = {
             "RolloutWeights": "0.5,1",
             "RolloutStepSeconds": ROLLOUT_STEP_SECONDS,

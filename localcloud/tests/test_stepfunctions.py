@@ -76,6 +76,25 @@ def test_silence_times_the_task_out(cloud: Cloud, queue: str, limit: dict[str, A
     assert json.loads(found["output"]) == "lost"
 
 
+@pytest.mark.parametrize(
+    ("limit", "error"),
+    [
+        ({"HeartbeatSeconds": 1, "TimeoutSeconds": 60}, "States.HeartbeatTimeout"),
+        ({"HeartbeatSeconds": 1, "TimeoutSeconds": 2}, "States.HeartbeatTimeout"),
+        ({"TimeoutSeconds": 1}, "States.Timeout"),
+    ],
+)
+def test_silence_and_lateness_have_names(cloud: Cloud, queue: str, limit: dict[str, Any], error: str) -> None:
+    catch = [{"ErrorEquals": ["States.HeartbeatTimeout"], "Next": "Silent"}]
+    machine = token_task(queue, Catch=catch, **limit)
+    machine["States"]["Silent"] = {"Type": "Pass", "OutputPath": "$.Error", "End": True}
+    found = cloud.execute(machine, {"job": "a"})
+    receive(cloud, queue)
+    caught = error == "States.HeartbeatTimeout"
+    expected = ("SUCCEEDED", f'"{error}"', None) if caught else ("FAILED", None, error)
+    assert (found["status"], found.get("output"), found.get("error")) == expected
+
+
 @pytest.mark.parametrize("limit", [{"HeartbeatSeconds": 50, "TimeoutSeconds": 60}, {"TimeoutSeconds": 60}])
 def test_a_stop_aborts_at_once_while_a_token_is_waited_for(
     cloud: Cloud, queue: str, limit: dict[str, Any]

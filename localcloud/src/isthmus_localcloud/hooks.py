@@ -33,7 +33,15 @@ def isthmus_patches() -> None:
     )
     from .greengrass import routing
     from .lambdas import crowding, draining, layer_list, log_group
-    from .stepfunctions import denied, early_heartbeats, error_names, nested, redrive_api, stopping
+    from .stepfunctions import (
+        denied,
+        early_heartbeats,
+        error_names,
+        heartbeat_names,
+        nested,
+        redrive_api,
+        stopping,
+    )
     from .stepfunctions.jsonata_engine import evaluate
     from .stepfunctions.sagemaker_task import SageMakerTask
 
@@ -47,6 +55,7 @@ def isthmus_patches() -> None:
     error_names.apply()
     denied.apply()
     early_heartbeats.apply()
+    heartbeat_names.apply()
     nested.apply()
     stopping.apply()
     redrive_api.apply()
