@@ -10,12 +10,14 @@
     │   ├── MissingFile              a manifest names a file that the bucket does not have
     │   ├── DigestMismatch           bytes differ from the digest that was promised
     │   ├── InvalidModel             a model cannot be read, or does not fit its job
+    │   ├── InvalidCase              a network, its devices or their links cannot be planned with
     │   └── InvalidRequest           an inference request; carries its HTTP status
     │       ├── UnknownModel
     │       ├── PayloadTooLarge
     │       └── UnsupportedMediaType
     ├── Refused                      understood, and not allowed or not possible here
     │   ├── NoPlacement              no device may and can run the job
+    │   ├── NoPlan                   no slicing meets every constraint: which, by how much, what would
     │   ├── PolicyViolation          the data policy forbids a move
     │   ├── PermissionMissing        IAM refuses a call; who lacks which right, on what
     │   ├── NotRedrivable            an execution cannot go on from where it failed
@@ -32,6 +34,7 @@
     ├── RolloutBusy                  another roll-out of the model is under way; wait for it
     ├── EdgeDeploymentFailed         a core device or deployment did not take the model
     ├── StackNotDeleted              CloudFormation could not delete a stack, and why
+    ├── PlanUnsound                  a method's plan did not pass the verifier: a fault of isthmus
     ├── Conflict                     somebody else committed first
     ├── Unavailable                  a service did not answer; repeating it may help
     ├── NotChecked                   a check of `isthmus doctor` could not be made, and why
@@ -83,6 +86,10 @@ class InvalidModel(InvalidInput):
     """A model file cannot be read, or does not fit what its job says of it."""
 
 
+class InvalidCase(InvalidInput):
+    """A network, its devices or their links cannot be planned with: a cycle, a negative cost, nothing there."""
+
+
 class InvalidRequest(InvalidInput):
     """An inference request that cannot be served.
 
@@ -116,6 +123,11 @@ class Refused(IsthmusError):
 
 class NoPlacement(Refused):
     """No device may and can run the job; the message lists each device's reason."""
+
+
+class NoPlan(Refused):
+    """No slicing meets every constraint; the message says which cannot be met, by how much, and the
+    smallest change that would make a plan possible."""
 
 
 class NotRedrivable(Refused):
@@ -180,6 +192,10 @@ class EdgeDeploymentFailed(IsthmusError):
 
 class StackNotDeleted(IsthmusError):
     """CloudFormation could not delete a stack; the message names each resource and its reason."""
+
+
+class PlanUnsound(IsthmusError):
+    """A method returned a plan that the independent verifier refuses: a fault of isthmus, never acted on."""
 
 
 class Conflict(IsthmusError):

@@ -17,6 +17,40 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True):
     driver: str = ""
 
 
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a device runs one class of operators, each figure measured by a micro-benchmark.
+
+    Where there are ``samples``, seconds are interpolated between them. Else seconds = overhead + flops /
+    flops_per_second + bytes / bytes_per_second.
+    """
+
+    flops_per_second: float = 0.0
+    """0: operators of the class are limited by memory alone."""
+    bytes_per_second: float = 0.0
+    overhead_seconds: float = 0.0
+    measured_at: str = ""
+    axes: tuple[str, ...] = ()
+    """What the columns of ``samples`` are, by the names of an operator's ``sizes``."""
+    samples: tuple[tuple[float, ...], ...] = ()
+    """A size for each axis, then the seconds that one operator of these sizes took."""
+    multiples: dict[str, int] = {}
+    """By axis, what a size is rounded up to: kernels work in blocks of channels."""
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """From a device to ``to``: another device's id, a zone, or ``relay`` for the bucket of the region.
+
+    ``opens``: this side can open the connection; between two devices one side has to, or they go by
+    the relay. ``usd_per_gib``: price of what leaves over it.
+    """
+
+    to: str
+    bytes_per_second: float
+    latency_seconds: float = 0.0
+    opens: bool = True
+    usd_per_gib: float = 0.0
+
+
 class DeviceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """One device of the system. ``zone`` is where data that it reads then lies."""
 
@@ -33,6 +67,16 @@ class DeviceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """Framework name to the versions whose environments this device can build or has."""
     usage: tuple[Literal["training", "inference"], ...] = ("training",)
     software: dict[str, str] = {}
+    rates: dict[str, Rate] = {}
+    """Class of operators to measured rate; ``*`` serves what has no class of its own."""
+    features: tuple[str, ...] = ()
+    """What it computes with: ``fp16``, ``int8``, instruction sets."""
+    unsupported: tuple[str, ...] = ()
+    """Kinds of operators (ONNX names) that it cannot run."""
+    memory_bandwidth_bytes_per_second: float = 0.0
+    links: tuple[Link, ...] = ()
+    power_watts: float = 0.0
+    """While computing, above idle."""
     price_per_hour_usd: float = 0.0
     queue_url: str = ""
     seen_at: str = ""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 
 class DataPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``zones``: where raw data may lie (patterns such as ``onprem-*``). ``may_leave``: what of it
-    may go elsewhere; each value includes those before it."""
+    may go elsewhere; each value includes those before it. ``max_leakage_r2``: of activations, only those
+    from which a decoder rebuilds held-out inputs with an R² below this (docs/adr/0021); None: any.
+    """
 
     schema: Literal["isthmus/policy/1"] = "isthmus/policy/1"
     zones: tuple[str, ...] = ("*",)
     may_leave: Literal["nothing", "results", "activations", "everything"] = "results"
+    max_leakage_r2: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
 
     def allows_zone(self, zone: str) -> bool:
         """Whether raw data may lie in ``zone``."""

@@ -1,0 +1,53 @@
+"""What a plan is asked for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from isthmus.errors import InvalidCase
+from isthmus.model.policy import DataPolicy
+from isthmus.model.slicing import Objective
+
+Cast = Literal["", "float16", "int8"]
+CAST_BYTES: dict[str, int] = {"float16": 2, "int8": 1}
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """``source``: the device at which the raw input lies and to which the results go; the first device
+    when empty. ``batch``: samples of a request, or of a micro-batch of training. ``cast``: what 32-bit
+    floating point tensors are turned into where they cross. ``tiers``: data moves only to later devices,
+    in the order given. ``leaky``: tensors from which the raw input can be rebuilt better than the policy
+    allows: what reads them stays where raw data may lie.
+    """
+
+    objective: Objective = "latency"
+    policy: DataPolicy = DataPolicy()
+    usage: Literal["training", "inference"] = "inference"
+    source: str = ""
+    batch: int = 1
+    cast: Cast = ""
+    tiers: bool = False
+    contiguous: bool = True
+    replicate: bool = False
+    microbatches: int = 8
+    optimizer_bytes_per_weight_byte: float = 2.0
+    """State of the optimizer beside weights and gradients; 2 for Adam (Kingma and Ba 2015)."""
+    deadline_seconds: float | None = None
+    max_usd_per_thousand: float | None = None
+    leaky: frozenset[str] = frozenset()
+    time_limit_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.microbatches < 1:
+            raise InvalidCase(
+                f"needs a batch and micro-batches of at least 1; asked were {self.batch} and {self.microbatches}"
+            )
+        if self.time_limit_seconds <= 0:
+            raise InvalidCase(f"needs a time limit above 0 s; asked was {self.time_limit_seconds:g} s")
+        sums = self.objective in ("latency", "cost", "energy")
+        if not sums and (self.deadline_seconds is not None or self.max_usd_per_thousand is not None):
+            raise InvalidCase(
+                f"a deadline or a price goes with latency, cost or energy; the objective is {self.objective}"
+            )
