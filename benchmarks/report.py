@@ -32,16 +32,20 @@ def holds(name: str, figures: dict[str, Any], goals: dict[str, Any]) -> bool:
     return bool(value <= goal["goal"]) if goal["direction"] == "at_most" else bool(value >= goal["goal"])
 
 
-def report(name: str, *, ours: float, reference: float, unit: str, **more: Any) -> None:
-    """Print the last line of a benchmark."""
+def report(
+    name: str, *, ours: float, reference: float, unit: str, speedup: bool = False, **more: Any
+) -> None:
+    """Print the last line of a benchmark. ``speedup``: its ratio is the reference over ours."""
     goals = json.loads(GOALS.read_text())
     figures: dict[str, Any] = {
         "name": name,
         "ours": round(ours, 4),
         "reference": round(reference, 4),
         "unit": unit,
-        "ratio": round(ours / reference, 4),
+        "ratio": round(reference / ours if speedup else ours / reference, 4),
     }
     figures["goal"] = goals[name]
     figures["holds"] = holds(name, figures, goals)
+    if speedup:
+        figures["ratio_is"] = "the reference over ours"
     print(json.dumps({**figures, "machine": machine(), **more}), flush=True)

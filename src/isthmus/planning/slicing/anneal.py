@@ -73,6 +73,7 @@ def improve(
             hot,
             hot * 1e-3,
             power,
+            (0.0, 0.05, 0.3)[turn // 2 % 3],
             turn,
         )
         if value < best:

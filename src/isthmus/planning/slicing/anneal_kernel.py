@@ -101,11 +101,13 @@ def anneal(  # noqa: PLR0912 - one nest of loops, compiled as a whole
     hot: float,
     cold: float,
     power: int,
+    together: float,
     seed: int,
 ) -> tuple[float, Ints]:
     """Return the least largest load found in ``turns`` moves, and its assignment ``[b]``.
 
-    A move gives a block to a random device, most often one that holds a neighbour. Temperatures fall from ``hot``
+    A move gives a block to a random device, most often one that holds a neighbour; or, with the chance ``together``,
+    everything that makes or reads one signal. Temperatures fall from ``hot``
     to ``cold``, relative to the score.
     """
     np.random.seed(seed)
@@ -126,35 +128,57 @@ def anneal(  # noqa: PLR0912 - one nest of loops, compiled as a whole
     scale = max(worst, 1e-300)
     score = _score(parts, overlap, scale, power)
     best, best_device = worst, device.copy()
+    moved, came_from = np.empty(blocks, np.int64), np.empty(blocks, np.int64)
     for turn in range(turns):
         heat = hot * (cold / hot) ** (turn / turns)
         b = np.random.randint(blocks)
-        source = device[b]
         target = np.random.randint(devices)
+        count = 1
+        moved[0] = b
         if np.random.random() < 0.7 and first_touching[b + 1] > first_touching[b]:
             s = touching[np.random.randint(first_touching[b], first_touching[b + 1])]
             other = producer[s]
             if other == b or np.random.random() < 0.5:
                 other = readers[np.random.randint(first[s], first[s + 1])]
             target = device[other]
-        if target == source or not seconds[b, target] < np.inf or used[target] + memory[b] > room[target]:
+            if np.random.random() < together:
+                # All that make or read a signal go to one device: no single move among them would pay.
+                count = 0
+                if np.random.random() < 0.2:
+                    target = np.random.randint(devices)
+                if device[producer[s]] != target:
+                    moved[0] = producer[s]
+                    count = 1
+                for k in range(first[s], first[s + 1]):
+                    if device[readers[k]] != target:
+                        moved[count] = readers[k]
+                        count += 1
+        fits = count > 0
+        need = used[target]
+        for at in range(count):
+            fits = fits and device[moved[at]] != target and seconds[moved[at], target] < np.inf
+            need += memory[moved[at]]
+        if not fits or need > room[target]:
             continue
-        _move(
-            b,
-            target,
-            device,
-            seconds,
-            memory,
-            touching,
-            first_touching,
-            producer,
-            size,
-            held,
-            out,
-            into,
-            parts,
-            used,
-        )
+        for at in range(count):
+            b = moved[at]
+            came_from[at] = device[b]
+            _move(
+                b,
+                target,
+                device,
+                seconds,
+                memory,
+                touching,
+                first_touching,
+                producer,
+                size,
+                held,
+                out,
+                into,
+                parts,
+                used,
+            )
         found = _score(parts, overlap, scale, power)
         if found <= score or np.random.random() < np.exp((score - found) / (heat * score)):
             score = found
@@ -164,10 +188,11 @@ def anneal(  # noqa: PLR0912 - one nest of loops, compiled as a whole
             if worst < best * (1 - 1e-12):
                 best = worst
                 best_device[:] = device
-        else:
+            continue
+        for at in range(count - 1, -1, -1):
             _move(
-                b,
-                source,
+                moved[at],
+                came_from[at],
                 device,
                 seconds,
                 memory,

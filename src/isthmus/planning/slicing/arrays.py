@@ -28,7 +28,7 @@ class GraphArrays:
     ``producer``: int64 ``[s]`` and ``size``: float64 ``[s]`` of the signals that leave a block.
     ``signal``, ``consumer``: int64 ``[k]``: each signal with each other block that reads it, once, by signal.
     ``readers``: int64 ``[s]``. ``edges``: int64 ``[e, 2]``, precedence between different blocks, distinct.
-    ``skeletons``: what networks of the graph have in common, by tiers and whether they are ordered; kept by ``cut_network``.
+    ``skeletons``: what networks of the graph have in common, by tiers and whether they are ordered.
     """
 
     block_of: Ints

@@ -55,16 +55,24 @@ def solve(case: LoadCase, *, time_limit_seconds: float = 60.0, workers: int = 2)
         stages = min(first, stages, key=lambda entry: verify.objective(case, entry))
     value = verify.objective(case, stages)
     bound = min(max(found.bound, floor), value)
-    closed = found.closed and value - bound <= 1e-6 * value
+    proven = found.closed and value - bound <= 1e-6 * value
     return Solution(
         stages,
         value,
         bound,
         METHOD,
-        closed,
+        proven,
         seconds=time.perf_counter() - started,
-        given_up="" if closed else f"the search was ended after {time_limit_seconds:g} s",
+        given_up=_given_up(proven, found.closed, time_limit_seconds),
     )
+
+
+def _given_up(proven: bool, closed: bool, time_limit_seconds: float) -> str:
+    if proven:
+        return ""
+    if closed:
+        return "costs are counted in whole units; that leaves the last digits open"
+    return f"the search was ended after {time_limit_seconds:g} s"
 
 
 def _first(case: LoadCase, blocks: Blocks, seconds: float) -> tuple[Stage, ...] | None:
