@@ -8,11 +8,39 @@ import sys
 from collections.abc import Sequence
 
 from isthmus import __version__, bootstrap
-from isthmus.cli import collect, dataset, destroy, doctor, job, local, model, pipeline, policy, predict, rig
+from isthmus.cli import (
+    collect,
+    dataset,
+    destroy,
+    doctor,
+    job,
+    local,
+    model,
+    pipeline,
+    plan,
+    policy,
+    predict,
+    profile,
+    rig,
+)
 from isthmus.cli.output import Output
 from isthmus.errors import IsthmusError
 
-COMMANDS = (dataset, job, pipeline, model, predict, rig, policy, doctor, collect, destroy, local)
+COMMANDS = (
+    dataset,
+    job,
+    pipeline,
+    model,
+    predict,
+    rig,
+    profile,
+    plan,
+    policy,
+    doctor,
+    collect,
+    destroy,
+    local,
+)
 
 
 def parser() -> argparse.ArgumentParser:

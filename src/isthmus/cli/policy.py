@@ -10,6 +10,7 @@ import msgspec
 from isthmus import documents
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
+from isthmus.errors import InvalidInput
 from isthmus.model import layout
 from isthmus.model.policy import DataPolicy
 from isthmus.workflows.loading import load_policy
@@ -25,6 +26,18 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     put.add_argument(
         "--zones", required=True, help="comma-separated patterns, for example onprem-*,aws:eu-west-1"
     )
+    put.add_argument(
+        "--may-leave",
+        choices=("nothing", "results", "activations", "everything"),
+        default=DataPolicy().may_leave,
+        help="what of the data may go elsewhere (default: %(default)s)",
+    )
+    put.add_argument(
+        "--max-leakage-r2",
+        type=float,
+        metavar="R2",
+        help="of activations, only those from which inputs are rebuilt with an R² below this, 0 to 1",
+    )
     put.set_defaults(run=_set)
     show = verbs.add_parser("show", parents=[common], help="show a dataset's policy")
     show.add_argument("dataset")
@@ -33,16 +46,30 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _set(options: argparse.Namespace, output: Output) -> None:
     zones = [zone.strip() for zone in options.zones.split(",") if zone.strip()]
-    policy = documents.convert(DataPolicy, {"zones": zones}, "the policy")
-    item = {
-        "pk": layout.dataset_pk(options.dataset),
-        "sk": layout.POLICY,
-        "policy": msgspec.to_builtins(policy),
-    }
-    Stack(options.stack).records.put(item)
-    output.result(policy, f"raw data of {options.dataset} may lie in {', '.join(zones) or 'no zone'}")
+    wanted = {"zones": zones, "may_leave": options.may_leave, "max_leakage_r2": options.max_leakage_r2}
+    if options.max_leakage_r2 is not None and options.may_leave != "activations":
+        raise InvalidInput(
+            f"--max-leakage-r2 goes with --may-leave activations; what may leave is {options.may_leave}"
+        )
+    policy = documents.convert(DataPolicy, wanted, "the policy")
+    Stack(options.stack).records.put(policy_item(options.dataset, policy))
+    output.result(policy, _sentence(options.dataset, policy))
 
 
 def _show(options: argparse.Namespace, output: Output) -> None:
     policy = load_policy(Stack(options.stack).records, options.dataset)
-    output.result(policy, f"raw data of {options.dataset} may lie in {', '.join(policy.zones) or 'no zone'}")
+    output.result(policy, _sentence(options.dataset, policy))
+
+
+def policy_item(dataset: str, policy: DataPolicy) -> dict[str, Any]:
+    """Return a dataset's policy as it stands in the table."""
+    # A limit that is not set is not written: functions deployed before it was known refuse the field.
+    known = {name: value for name, value in msgspec.to_builtins(policy).items() if value is not None}
+    return {"pk": layout.dataset_pk(dataset), "sk": layout.POLICY, "policy": known}
+
+
+def _sentence(dataset: str, policy: DataPolicy) -> str:
+    zones = f"raw data of {dataset} may lie in {', '.join(policy.zones) or 'no zone'}"
+    if policy.max_leakage_r2 is not None:
+        return f"{zones}; activations may leave with a leakage below R² {policy.max_leakage_r2:g}"
+    return zones if policy.may_leave == DataPolicy().may_leave else f"{zones}; {policy.may_leave} may leave"

@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import isthmus.frameworks
@@ -57,8 +58,13 @@ class TrainingFramework(Protocol):
 
 
 def known() -> tuple[str, ...]:
-    """Return the names of the frameworks that have a subpackage here."""
-    return tuple(info.name for info in pkgutil.iter_modules(isthmus.frameworks.__path__) if info.ispkg)
+    """Return the names of the frameworks that have a subpackage here; ``onnx`` and ``torch`` only read models."""
+    packages = [info.name for info in pkgutil.iter_modules(isthmus.frameworks.__path__) if info.ispkg]
+    return tuple(name for name in packages if hasattr(_package(name), "FRAMEWORK"))
+
+
+def _package(name: str) -> ModuleType:
+    return importlib.import_module(f"isthmus.frameworks.{name}")
 
 
 def framework(name: str) -> TrainingFramework:
@@ -69,5 +75,5 @@ def framework(name: str) -> TrainingFramework:
     """
     if name not in known():
         raise InvalidJob(f"no framework {name!r} can be trained here; there are: {', '.join(known())}")
-    chosen: TrainingFramework = importlib.import_module(f"isthmus.frameworks.{name}").FRAMEWORK
+    chosen: TrainingFramework = _package(name).FRAMEWORK
     return chosen

@@ -14,7 +14,9 @@ from isthmus.model.network import NetworkProfile
 from isthmus.model.slicing import UNITS, SlicePlan
 from isthmus.planning.slicing.request import Request
 
-LIBRARIES = frozenset({"highspy", "matplotlib", "networkx", "numba", "numpy", "onnx", "ortools", "scipy"})
+LIBRARIES = frozenset(
+    {"highspy", "matplotlib", "networkx", "numba", "numpy", "onnx", "ortools", "scipy", "threadpoolctl"}
+)
 """What the extra ``isthmus[planner]`` installs."""
 
 

@@ -145,18 +145,19 @@ def _from_rate(rate: Rate, operators: Sequence[Operator], batch: int) -> Floats:
 def _interpolate(rate: Rate, operators: Sequence[Operator], batch: int) -> Floats:
     """Interpolate between samples, in logarithms of sizes and of seconds.
 
-    Radial basis functions on top of a linear trend (scipy's ``RBFInterpolator``): between samples they
-    pass through all of them; beyond, the trend goes on, which in logarithms is a power law.
+    Radial basis functions on top of a linear trend (scipy's ``RBFInterpolator``), which pass through all samples.
+    Above the largest sample the seconds grow as the sizes do: what calls cost no longer shows there.
     """
     import numpy as np
     from scipy.interpolate import RBFInterpolator
 
     table = np.log(np.array(rate.samples, dtype=float))
     wanted = np.log(np.array([_sizes(operator, rate, batch) for operator in operators]))
+    known = np.minimum(wanted, table[:, :-1].max(axis=0))
     degree = 1 if len(table) > len(rate.axes) else 0
     surface = RBFInterpolator(table[:, :-1], table[:, -1], kernel="linear", degree=degree)
     times = np.array([1 if operator.batch_axis in rate.axes else batch for operator in operators])
-    found: Floats = np.exp(surface(wanted)) * times + rate.overhead_seconds
+    found: Floats = np.exp(surface(known) + (wanted - known).sum(axis=1)) * times + rate.overhead_seconds
     return found
 
 

@@ -50,7 +50,7 @@ def test_the_nearest_class_serves_from_fine_to_coarse() -> None:
     assert seconds(operator(), device(rates=rates | {"conv/3x3": Rate(overhead_seconds=2)})) == 2
 
 
-def test_samples_are_passed_through_and_extended_as_a_power_law() -> None:
+def test_samples_are_passed_through_and_extended_in_proportion() -> None:
     table = Rate(
         axes=("rows", "in"), samples=tuple((r, i, 1e-6 * r * i) for r in (1.0, 8, 64) for i in (4.0, 64))
     )
@@ -64,6 +64,12 @@ def test_samples_are_passed_through_and_extended_as_a_power_law() -> None:
     assert at(20, 16) == pytest.approx(320e-6)
     assert at(1000, 1000) == pytest.approx(1.0)
     assert at(8, 64, batch=8) == pytest.approx(8 * 512e-6)
+
+
+def test_above_the_largest_sample_seconds_grow_as_sizes_do() -> None:
+    flat = Rate(axes=("elements",), samples=((1.0, 1.0), (10.0, 1.0), (100.0, 2.0)))
+    one = operator(sizes={"elements": 700.0})
+    assert seconds(one, device(rates={"conv": flat})) == pytest.approx(14.0)
 
 
 def test_samples_without_a_batch_axis_are_run_one_by_one() -> None:

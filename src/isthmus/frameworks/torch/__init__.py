@@ -1,0 +1,1 @@
+"""PyTorch: exported programs are read for planning; nothing is trained with it here."""
