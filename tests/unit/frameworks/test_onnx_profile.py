@@ -106,11 +106,22 @@ def test_a_slice_must_lie_within_the_network(cutter: Cutter, start: int, end: in
         cutter.slice(start, end, 1)
 
 
-def test_measuring_fills_in_seconds_that_sum_to_a_run(cutter: Cutter) -> None:
+def test_measuring_fills_in_the_seconds_of_each_operator(cutter: Cutter) -> None:
     found = measure(cutter, from_graph(cutter.graph), "here", rounds=3)
     seconds = {operator.name: operator.seconds["here"] for operator in found.operators}
     assert seconds["second"] > 0
     assert all(taken >= 0 for taken in seconds.values())
+
+
+def test_operators_without_names_are_told_apart(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Erf", [x], [y]) for x, y in (("x", "a"), ("a", "y"))]
+    path = save(
+        tmp_path / "nameless.onnx", nodes, [value("x", ["batch", 4096])], [value("y", ["batch", 4096])]
+    )
+    cutter = Cutter(path)
+    found = measure(cutter, from_graph(cutter.graph), "here", rounds=3)
+    assert [operator.name for operator in found.operators] == ["a", "y"]
+    assert all(operator.seconds["here"] > 0 for operator in found.operators)
 
 
 def test_other_open_dimensions_are_asked_for_and_taken(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from isthmus.errors import InvalidCase
 from isthmus.frameworks.onnx.fuse import groups
-from isthmus.frameworks.onnx.read import Graph, load_onnx, optimise, read, shapes_at
+from isthmus.frameworks.onnx.read import Graph, load_onnx, name_nodes, optimise, read, shapes_at
 
 if TYPE_CHECKING:
     import onnx
@@ -29,6 +29,7 @@ class Cutter:
             file = Path(folder) / "optimised.onnx"
             optimise(path, file, dimensions or {})
             self.model = onnx.load(str(file))
+        name_nodes(self.model)
         self.groups = groups(self.graph.model.graph)
 
     def slice(self, start: int, end: int, batch: int) -> onnx.ModelProto:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from isthmus.frameworks.onnx.read import load_onnx
 
 if TYPE_CHECKING:
@@ -64,6 +62,8 @@ class _Graph:
     """
 
     def __init__(self) -> None:
+        import numpy as np
+
         self.random = np.random.default_rng(7)
         self._block = self.random.standard_normal(2**12, dtype=np.float32) * np.float32(0.1)
         self.feeds: dict[str, Any] = {"evicting": np.zeros(EVICTING_BYTES // 4, np.float32)}
@@ -76,6 +76,8 @@ class _Graph:
 
     def _normal(self, shape: tuple[int, ...]) -> Any:
         # A block again and again: kernels do not look at values, and drawing millions takes longer than running.
+        import numpy as np
+
         return np.resize(self._block, shape)
 
     def data(self, *shape: int) -> str:
@@ -98,6 +100,8 @@ class _Graph:
 
     def _read_result(self, name: str) -> None:
         # Flat: the maximum of a transposed array is that of the array, which onnxruntime knows.
+        import numpy as np
+
         self.weights.append(load_onnx().numpy_helper.from_array(np.array([-1]), "flat"))
         self.nodes.append(self._node("Reshape", [name, "flat"], "flattened"))
         self.nodes.append(self._node("ReduceMax", ["flattened"], "y", keepdims=0))

@@ -101,7 +101,7 @@ def _operator(graph: Graph, group: Group, parameters: Mapping[str, onnx.TensorPr
     )
     inputs = tuple(name for name in read_names if name not in parameters)
     outputs = tuple(name for name in nodes[-1].output if name and name in graph.shapes)
-    name = nodes[0].name or outputs[0]
+    name = nodes[0].name
     moved = sum(_bytes(graph.shapes[name], 1) for name in (*inputs, *outputs) if name in graph.shapes)
     return Operator(
         name=name,
