@@ -9,6 +9,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
+from isthmus.errors import InvalidCase
 from isthmus.planning.slicing import verify
 from isthmus.planning.slicing.kinds import kinds
 
@@ -34,6 +35,9 @@ def improve(
 ) -> tuple[float, NDArray[np.int64]]:
     """Return the least largest load found within about ``seconds``, and its assignment int64 ``[b]`` of blocks
     to devices. Rounds start from the best so far and from ``starts`` in turn; ends early at ``goal``.
+
+    Raises:
+        InvalidCase: :func:`applies` is false.
     """
     import numpy as np
 
@@ -41,8 +45,8 @@ def improve(
 
     found = kinds(case)
     out, into = found.pace_out(), found.pace_in()
-    assert out is not None
-    assert into is not None
+    if out is None or into is None:
+        raise InvalidCase("annealing needs transfers whose cost does not depend on the other side")
     per_device = np.zeros((2, len(case.devices)))
     for t, members in enumerate(found.members):
         per_device[:, members] = np.array([[out[t]], [into[t]]])
@@ -52,7 +56,8 @@ def improve(
     room = case.capacity_bytes * (1 + verify.TOLERANCE)
     best, chosen = float("inf"), starts[0].copy()
     deadline = time.perf_counter() + seconds
-    for turn in itertools.count():
+    turn = 0
+    while turn == 0 or (time.perf_counter() < deadline and best > goal):
         start = starts[turn % len(starts)] if turn < 2 * len(starts) or turn % 3 == 0 else chosen
         hot, power = (0.5, 0.1, 0.02)[turn % 3], (8, 16, 32, 64)[turn % 4]
         value, device = kernel.anneal(
@@ -78,9 +83,8 @@ def improve(
         )
         if value < best:
             best, chosen = float(value), device
-        if time.perf_counter() > deadline or best <= goal:
-            return best, chosen
-    raise AssertionError("unreachable")
+        turn += 1
+    return best, chosen
 
 
 def _touching(blocks: Blocks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -208,7 +208,6 @@ class Table:
         )
         value, before, kind = kernel.best_slices(
             bits,
-            np.ones(len(bits), dtype=np.bool_),
             least,
             holds @ self.seconds,
             (holds @ self.barred).round().astype(np.int64),

@@ -83,7 +83,6 @@ def transfers(
 @njit(cache=True, nogil=True)
 def best_slices(  # noqa: PLR0912 - one nest of loops, compiled as a whole
     bits: NDArray[np.uint64],
-    usable: NDArray[np.bool_],
     least: Floats,
     seconds: Floats,
     barred: Ints,
@@ -126,8 +125,6 @@ def best_slices(  # noqa: PLR0912 - one nest of loops, compiled as a whole
     slack = limit * 1e-12
     load = np.empty(kinds)
     for outer in range(1, ideals):
-        if not usable[outer]:
-            continue
         for inner in range(outer - 1, -1, -1):
             if least[outer] - least[inner] > limit + slack:
                 break
