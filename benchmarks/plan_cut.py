@@ -1,95 +1,46 @@
 """plan_cut: seconds of an exact minimum cut of 2,000 operators over three tiers, against networkx's Boykov-Kolmogorov.
 
 The network is generated: residual blocks of one to three branches, long skips, activations that shrink from
-stage to stage. Ours is the whole of ``minimum_cut``: arrays, flow, plan, certificate. The same flow on ready
-arrays is timed in OR-tools itself, and the value is held against a linear programme that HiGHS solves.
+stage to stage. Ours is the whole call that a planner makes, ``minimum_cut`` of a case: check of the links, capacities,
+flow, plan, its value counted again, limits, certificate. What depends on the graph alone is kept from call to call;
+``first_seconds`` is with a graph not seen before. The independent verifier and the certificate's checker, in plain
+loops, are not in it: they run once here, for each row. The same flow, its arcs added from ready arrays, is timed in
+OR-tools itself, and the value is held against a linear programme that HiGHS solves.
+
+``rows`` has other families, sizes and numbers of tiers: ``ratio`` is ours over OR-tools' own solve. Of the published
+graphs, with 41 to 177 operators, OR-tools takes some ten microseconds; there, our numpy calls are what is measured.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import networkx as nx
 import numpy as np
 from networkx.algorithms.flow import boykov_kolmogorov, build_residual_network
 from ortools.graph.python.max_flow import SimpleMaxFlow
 
+from benchmarks import cut_graphs
 from benchmarks.report import report
-from isthmus.planning.slicing.case import Graph, Signal, SumCase
+from isthmus.planning.slicing.case import SumCase
 from isthmus.planning.slicing.certificates import check_cut
 from isthmus.planning.slicing.cut import minimum_cut
-from isthmus.planning.slicing.cut_network import SINK, SOURCE, Network, build
-from isthmus.planning.slicing.solution import CutCertificate
+from isthmus.planning.slicing.cut_network import Network, build
+from isthmus.planning.slicing.cut_skeleton import SINK, SOURCE
+from isthmus.planning.slicing.solution import CutCertificate, Solution
 from isthmus.planning.slicing.verify import verify
 
-OPERATORS = 2000
+OPERATORS, TIERS = 2000, 3
 SEED = 1
 ROUNDS = 7
 TURNS = 10
 """Of ours and OR-tools' own solve in each round; both take milliseconds."""
-TIERS = ("edge", "on-premises", "cloud")
-HOPS = ((20e-6, 8 / 10e9), (60e-6, 8 / 10e9))
-"""Seconds, and seconds a byte, of each hop: 10 Gb/s, over a switch and over a direct line to the region."""
-KINDS = {"dense": (1.2, 1.1, 1.0), "memory": (1.2, 1.0, 1.05), "small": (1.0, 1.1, 1.2)}
-"""How much longer tiers take for a kind of operator: a large matrix product, elementwise work, launch overhead.
-Tiers far apart make the cut obvious, and every method quick; these are close, so that it has to be found."""
-SPREAD = 1.0
-"""Of the logarithm of what one operator takes on one tier: each has kernels of its own."""
-SHARE = (0.35, 0.45, 0.2)
-
-
-def network(dice: random.Random, n: int) -> Graph:
-    """Return residual blocks with branches, each stage's activations smaller than those of the one before."""
-    readers: list[set[int]] = [set() for _ in range(n)]
-    joins, v = [0], 1
-    while v < n:
-        start, ends = joins[-1], []
-        for _ in range(dice.choice((1, 1, 1, 2, 3))):
-            last = start
-            for _ in range(dice.randint(2, 6)):
-                if v < n - 1:
-                    readers[last].add(v)
-                    last, v = v, v + 1
-            ends.append(last)
-        join = min(v, n - 1)
-        skipped = {start} if dice.random() < 0.7 else set()
-        if len(joins) > 20 and dice.random() < 0.05:
-            skipped.add(dice.choice(joins[-20:]))
-        for end in {*ends, *skipped} - {join}:
-            readers[end].add(join)
-        joins.append(join)
-        v = join + 1
-    sizes = [4e5 * 0.25 ** (5 * u // n) * dice.lognormvariate(0, 0.6) for u in range(n)]
-    signals = (Signal(u, tuple(sorted(found)), sizes[u]) for u, found in enumerate(readers) if found)
-    return Graph(tuple(f"op{u}" for u in range(n)), tuple(signals))
-
-
-def generated(n: int, seed: int) -> SumCase:
-    """Return one request's latency; the raw input lies at the edge, and the first operators stay in the house."""
-    dice = random.Random(seed)
-    graph = network(dice, n)
-    kinds = dice.choices(list(KINDS), SHARE, k=n)
-    base = [
-        dice.lognormvariate(0, 1) * {"dense": 60e-6, "memory": 20e-6, "small": 8e-6}[kind] for kind in kinds
-    ]
-    cost = np.array(
-        [[base[v] * pace * dice.lognormvariate(0, SPREAD) for pace in KINDS[kinds[v]]] for v in range(n)]
-    )
-    cost[0, 1:] = np.inf
-    cost[: n // 50, 2] = np.inf
-    links = [
-        np.array(
-            [[sum(hop[i] for hop in HOPS[a:b]) if a <= b else np.inf for b in range(3)] for a in range(3)]
-        )
-        for i in (0, 1)
-    ]
-    free = np.full(3, np.inf)
-    return SumCase(graph, TIERS, cost, np.zeros(n), free, links[0], links[1], monotone=True)
+ROW_TURNS = 21
 
 
 def linear_programme(case: SumCase) -> float:
@@ -149,50 +100,79 @@ def ortools_alone(flow: Network) -> int:
     return int(solver.optimal_flow())
 
 
-def check(case: SumCase) -> float:
-    """Return the value of the cut, verified, certified, and equal to the linear programme's.
+def check(case: SumCase) -> Solution:
+    """Return the cut, verified, and certified; its bound is the linear programme's, where that is the same model.
 
     Raises:
         SystemExit: one of them disagrees.
     """
     found = minimum_cut(case)
-    if not (found.exact and isinstance(found.certificate, CutCertificate)):
-        raise SystemExit(f"needs an exact cut of the generated network; it says: {found.given_up}")
-    value, proven, programme = verify(case, found), check_cut(case, found.certificate), linear_programme(case)
-    if max(abs(value - proven), abs(value - programme)) > 1e-6 * value:
+    if not isinstance(found.certificate, CutCertificate):
+        raise SystemExit(f"needs a certified cut; it says: {found.given_up}")
+    value, proven = verify(case, found), check_cut(case, found.certificate)
+    agree = [found.bound, proven, *([value] if found.exact else [])]
+    # In the programme data moves forward only. Larger ones take HiGHS many seconds.
+    if case.monotone and case.cost.size <= OPERATORS * TIERS:
+        agree.append(linear_programme(case))
+    if max(agree) - min(agree) > 1e-6 * value:
         raise SystemExit(
-            f"the cut is {value!r}, its certificate {proven!r}, and HiGHS's programme {programme!r}"
+            f"bound, certificate, value of an exact plan, and HiGHS's programme disagree: {agree}"
         )
-    print(f"cut {value:.9f} s, proven {proven:.9f} s, HiGHS {programme:.9f} s", file=sys.stderr)
-    on = found.device_of(len(case.graph.names))
-    print(f"operators: { {tier: on.count(k) for k, tier in enumerate(TIERS)} }", file=sys.stderr)
-    return value
+    return found
 
 
 def measure(case: SumCase) -> dict[str, float]:
     """Return the median seconds of each method; they take turns. ``first``: ours on a graph not seen before."""
     flow = build(case)
     ready = residual(flow)
-    ours, alone = (lambda: minimum_cut(case)), (lambda: ortools_alone(flow))
     seconds: dict[str, list[float]] = {"first": [], "ours": [], "ortools": [], "networkx": []}
     for _ in range(ROUNDS):
         fresh = dataclasses.replace(case, graph=dataclasses.replace(case.graph))
         seconds["first"].append(timed(lambda case=fresh: minimum_cut(case)))
-        for turn in range(TURNS):
-            for name, act in [("ours", ours), ("ortools", alone)][:: 1 if turn % 2 else -1]:
-                seconds[name].append(timed(act))
+        take_turns(case, flow, TURNS, seconds)
         seconds["networkx"].append(timed(lambda: boykov_kolmogorov(ready, SOURCE, SINK, residual=ready)))
     if ready.graph["flow_value"] != ortools_alone(flow):
         raise SystemExit(f"networkx's flow is {ready.graph['flow_value']}, OR-tools' {ortools_alone(flow)}")
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
+def take_turns(case: SumCase, flow: Network, turns: int, seconds: dict[str, list[float]]) -> None:
+    """Time ours and OR-tools' own solve, first one and then the other first."""
+    acts = [("ours", lambda: minimum_cut(case)), ("ortools", lambda: ortools_alone(flow))]
+    for turn in range(turns):
+        for name, act in acts[:: 1 if turn % 2 else -1]:
+            seconds[name].append(timed(act))
+
+
+def row(member: cut_graphs.Member) -> dict[str, Any]:
+    """Check a case and time it; medians, in seconds."""
+    found = check(member.case)
+    seconds: dict[str, list[float]] = {"ours": [], "ortools": []}
+    take_turns(member.case, build(member.case), ROW_TURNS, seconds)
+    ours, alone = statistics.median(seconds["ours"]), statistics.median(seconds["ortools"])
+    name = f"{member.name}, {member.operators} operators, {member.tiers} tiers"
+    print(f"{name:50} {1e3 * ours:8.3f} ms  {ours / alone:6.3f}", file=sys.stderr)
+    return {
+        "graph": member.name,
+        "operators": member.operators,
+        "tiers": member.tiers,
+        "exact": found.exact,
+        "ours_seconds": round(ours, 6),
+        "ortools_seconds": round(alone, 6),
+        "ratio": round(ours / alone, 3),
+    }
+
+
 def main() -> None:
-    """Check the plan, then time the methods in turns."""
-    case = generated(OPERATORS, SEED)
-    value = check(case)
-    seconds = measure(case)
-    flow = build(case)
+    """Check the plan, then time the methods in turns; then every other family."""
+    case = cut_graphs.generated(cut_graphs.residual, OPERATORS, TIERS, SEED)
+    found = check(case)
+    if not found.exact:
+        raise SystemExit(f"needs an exact cut of the generated network; it says: {found.given_up}")
+    seconds, flow = measure(case), build(case)
+    rows = [row(member) for member in cut_graphs.members()]
+    large = [each["ratio"] for each in rows if (each["operators"], each["tiers"]) == (OPERATORS, TIERS)]
+    own = round(seconds["ours"] / seconds["ortools"], 3)
     report(
         "plan_cut",
         ours=round(1e3 * seconds["ours"], 4),
@@ -203,13 +183,16 @@ def main() -> None:
         ours_seconds_goal=0.05,
         first_seconds=round(seconds["first"], 5),
         ortools_seconds=round(seconds["ortools"], 5),
-        ortools_ratio=round(seconds["ours"] / seconds["ortools"], 3),
+        ortools_ratio=own,
         ortools_ratio_goal=1.3,
-        value=round(value, 9),
+        worst_ortools_ratio=max(own, *large),
+        worst_of="the graphs of 2,000 operators over three tiers",
+        value=round(found.value, 9),
         operators=OPERATORS,
         nodes=int(flow.node.size),
         arcs=len(flow.tail),
         rounds=ROUNDS,
+        rows=rows,
         reference_is="networkx's boykov_kolmogorov on the same flow network, its residual network ready made",
     )
 

@@ -33,11 +33,15 @@ def folder() -> Path:
 
 
 def throughput_graphs() -> dict[str, Path]:
-    """Return every throughput graph, by its name in ``known_optima.json``."""
-    root = folder() / "dnn-partitioning" / "throughput"
-    found = {str(path.relative_to(root).with_suffix("")): path for path in sorted(root.glob("*/*.json"))}
+    """Return every throughput graph, of inference and of training, by its name in ``known_optima.json``."""
+    roots = sorted((folder() / "dnn-partitioning").glob("throughput*"))
+    found = {
+        str(path.relative_to(root).with_suffix("")): path
+        for root in roots
+        for path in sorted(root.rglob("*.json"))
+    }
     if not found:
-        raise SystemExit(f"needs dnn-partitioning's throughput graphs; there are none in {root}")
+        raise SystemExit(f"needs dnn-partitioning's throughput graphs; there are none in {folder()}")
     return found
 
 
@@ -49,7 +53,11 @@ def known_optima() -> dict[str, Any]:
 
 
 def dnn_partitioning(path: Path, *, contiguous: bool) -> LoadCase:
-    """Read one graph; devices are ``acc-0`` … and then ``cpu-0`` …."""
+    """Read one graph, of inference or of training; devices are ``acc-0`` … and then ``cpu-0`` ….
+
+    Operators of one ``colorClass`` are co-located; one without is alone. ``contiguous``: as ``throughput-dp`` has it,
+    see :func:`isthmus.planning.slicing.blocks.precedence`.
+    """
     raw = json.loads(path.read_text())
     nodes = {node["id"]: node for node in raw["nodes"]}
     index = {name: v for v, name in enumerate(sorted(nodes))}
@@ -68,7 +76,7 @@ def dnn_partitioning(path: Path, *, contiguous: bool) -> LoadCase:
             Signal(u, tuple(sorted(found)), cost[u] * MILLISECOND) for u, found in sorted(consumers.items())
         ),
         groups=tuple(colours[str(_colour(node))] for node in ordered),
-        backward=tuple(bool(node["isBackwardNode"]) for node in ordered),
+        backward=tuple(bool(node.get("isBackwardNode", False)) for node in ordered),
     )
     accelerators, cpus = int(raw["maxFPGAs"]), int(raw["maxCPUs"])
     on_accelerator = [

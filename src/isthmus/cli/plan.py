@@ -17,8 +17,9 @@ from isthmus.cli.output import Output
 from isthmus.errors import InvalidInput
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.slicing import Objective, SlicePlan
-from isthmus.planning.slicing import diff, picture, render
+from isthmus.planning.slicing import diff, leakage, picture, render
 from isthmus.planning.slicing.request import CAST_BYTES, Request
+from isthmus.workflows.measure_leakage import merged, read_report
 from isthmus.workflows.plan_slices import SlowLink, load_plan, plan_schema, plan_slices
 
 PATIENCE_SECONDS = 2.0
@@ -57,7 +58,7 @@ def _add_case(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="descriptors as JSON or YAML; without, the devices that joined the stack",
+        help="descriptors as JSON or YAML, sagemaker:TYPE or lambda:MB; without, the devices that joined the stack",
     )
     group.add_argument("--objective", choices=get_args(Objective), help="default: latency")
     group.add_argument("--batch", type=int, metavar="N", help="samples of a request; default: 1")
@@ -70,6 +71,14 @@ def _add_case(group: argparse._ArgumentGroup) -> None:
 
 def _add_constraints(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--policy", type=Path, metavar="FILE", help="the data policy, as JSON or YAML")
+    group.add_argument(
+        "--leakage",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="what the network's tensors give away, as `isthmus leakage -o` writes it",
+    )
     group.add_argument("--deadline", type=float, metavar="S", help="the most seconds of a request")
     group.add_argument("--max-cost", type=float, metavar="USD", help="the most dollars of 1,000 requests")
     group.add_argument("--tiers", action="store_true", help="data moves only to later devices, as listed")
@@ -141,6 +150,9 @@ def _plan(options: argparse.Namespace, output: Output) -> None:
     devices = _devices(options)
     dimensions = planfiles.read_dimensions(options.dimension or ())
     current = None if options.current is None else _read_plan(options.current)
+    report = merged([read_report(path) for path in options.leakage]) if options.leakage else None
+    if report is None and leakage.limited(request.policy):
+        output.progress(f"no leakage was measured, so that no activation may leave: {leakage.MEASURE}")
     with said_after(PATIENCE_SECONDS, lambda: output.progress(f"reading {options.what} …")):
         profile = planfiles.read_network(Path(options.what), dimensions)
     waiting = (
@@ -154,6 +166,7 @@ def _plan(options: argparse.Namespace, output: Output) -> None:
             request,
             without=options.without or (),
             slow_links=slow_links,
+            leakage=report,
             current=current,
             threshold=THRESHOLD if options.threshold is None else options.threshold,
         )

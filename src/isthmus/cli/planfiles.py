@@ -13,6 +13,7 @@ from isthmus.model.device import DeviceDescriptor
 from isthmus.model.network import NetworkProfile
 from isthmus.model.policy import DataPolicy
 from isthmus.model.units import format_bytes
+from isthmus.planning.cloud_devices import cloud_device, is_cloud_device
 
 T = TypeVar("T")
 
@@ -64,11 +65,17 @@ def read_dimensions(texts: Sequence[str]) -> dict[str, int]:
 def read_devices(paths: Sequence[Path]) -> list[DeviceDescriptor]:
     """Return the descriptors of all files in order; a file holds one, or a list.
 
+    What is named like ``sagemaker:ml.g5.xlarge`` or ``lambda:1769`` is no file, but a device of the cloud.
+
     Raises:
         InvalidDocument: a file cannot be read, or does not hold descriptors.
+        InvalidInput: there is no such device of the cloud.
     """
     found = []
     for path in paths:
+        if is_cloud_device(str(path)):
+            found.append(cloud_device(str(path)))
+            continue
         value = _parsed(path, "the devices")
         entries = value if isinstance(value, list) else [value]
         for k, entry in enumerate(entries):

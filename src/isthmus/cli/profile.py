@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace, output: Output) -> None:
             f"only this machine can be measured: --calibrate and --descriptor go with --on {THIS}"
         )
     planfiles.check_writable((options.output, options.descriptor))
-    dimensions = _dimensions(options.dimension)
+    dimensions = planfiles.read_dimensions(options.dimension)
     network = profile_network.read_network(options.model, batch=options.batch, dimensions=dimensions)
     if here:
         found = _measured(options, network, dimensions, output)
@@ -109,16 +109,6 @@ def _this_machine() -> DeviceDescriptor:
     found = describe(name, zone="here", folder=folder, now=time.time())
     seen = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return msgspec.structs.replace(found, usage=("inference", "training"), seen_at=seen)
-
-
-def _dimensions(given: list[str]) -> dict[str, int]:
-    found = {}
-    for entry in given:
-        name, _, size = entry.partition("=")
-        if not name or not size.isdecimal() or int(size) < 1:
-            raise InvalidInput(f"needs --dimension NAME=N with a whole number of at least 1; it is {entry!r}")
-        found[name] = int(size)
-    return found
 
 
 def text(found: Profiled) -> str:

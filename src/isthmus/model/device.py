@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from isthmus.model.blob import Name
 
+Kind = Literal["rig", "edge", "sagemaker", "lambda"]
+Usage = Literal["training", "inference"]
+DATA_SHEET = "data sheet"
+"""``Rate.measured_at`` of what nobody measured: a maker's peak figure, which no program reaches."""
+
 
 class Accelerator(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU."""
+    """One GPU. ``cuda``: the newest CUDA version that its driver serves."""
 
     model: str
     memory_bytes: int
     driver: str = ""
+    compute_capability: str = ""
+    cuda: str = ""
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast a device runs one class of operators, each figure measured by a micro-benchmark.
+    """How fast a device runs one class of operators, each figure measured by a micro-benchmark; of a device of the
+    cloud, a data sheet's (``DATA_SHEET``).
 
     Where there are ``samples``, seconds are interpolated between them. Else seconds = overhead + flops /
     flops_per_second + bytes / bytes_per_second.
@@ -41,7 +49,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """From a device to ``to``: another device's id, a zone, or ``relay`` for the bucket of the region.
 
     ``opens``: this side can open the connection; between two devices one side has to, or they go by
-    the relay. ``usd_per_gib``: price of what leaves over it.
+    the relay. ``bytes_per_second``: of the slower direction. ``usd_per_gib``: price of what leaves over it.
     """
 
     to: str
@@ -52,11 +60,14 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
-    """One device of the system. ``zone`` is where data that it reads then lies."""
+    """One device of the system. ``zone`` is where data that it reads then lies.
+
+    Fields are only ever added, each with a default: any reader of ``isthmus/device/1`` reads them all.
+    """
 
     schema: Literal["isthmus/device/1"] = "isthmus/device/1"
     id: Name
-    kind: Literal["rig", "edge", "sagemaker", "lambda"]
+    kind: Kind
     zone: str
     arch: str
     cores: int
@@ -65,7 +76,11 @@ class DeviceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     accelerators: tuple[Accelerator, ...] = ()
     frameworks: dict[str, tuple[str, ...]] = {}
     """Framework name to the versions whose environments this device can build or has."""
-    usage: tuple[Literal["training", "inference"], ...] = ("training",)
+    unfit_frameworks: dict[str, str] = {}
+    """``name version`` of those that it cannot have: what each needs, and what there is."""
+    containers: dict[str, str] = {}
+    """Container engines that answer, with their versions: ``podman``, ``docker``."""
+    usage: tuple[Usage, ...] = ("training",)
     software: dict[str, str] = {}
     rates: dict[str, Rate] = {}
     """Class of operators to measured rate; ``*`` serves what has no class of its own."""
@@ -80,3 +95,12 @@ class DeviceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     price_per_hour_usd: float = 0.0
     queue_url: str = ""
     seen_at: str = ""
+    overrides: dict[str, Any] = {}
+    """Fields that a person set, each with what had been discovered in its place."""
+    not_measured: dict[str, str] = {}
+    """``rates``, ``memory_bandwidth`` or ``links``: why it was left out."""
+
+
+def device_schema() -> dict[str, Any]:
+    """Return the JSON schema (2020-12) of ``DeviceDescriptor``."""
+    return msgspec.json.schema(DeviceDescriptor)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from isthmus.errors import NoPlacement
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.job import Job, Training
 from isthmus.model.plan import Refusal
 from isthmus.model.policy import DataPolicy
 from isthmus.model.units import format_bytes, format_seconds, format_usd
+
+_NO_ENGINE = "needs Docker or Podman for the job's container image; the device has neither"
 
 
 def refusal(job: Job, training: Training, device: DeviceDescriptor, policy: DataPolicy) -> str | None:
@@ -88,10 +92,14 @@ def _wish(job: Job, device: DeviceDescriptor) -> str | None:
 
 
 def _framework(training: Training, device: DeviceDescriptor) -> str | None:
+    if training.image is not msgspec.UNSET:
+        return None if device.containers else _NO_ENGINE
     name, version = training.framework.name, training.framework.version
     there = device.frameworks.get(name, ())
     if version in there:
         return None
+    if unfit := device.unfit_frameworks.get(f"{name} {version}"):
+        return unfit
     has = f"{name} {', '.join(there)}" if there else f"no {name}"
     return f"needs {name} {version}; the device has {has}"
 

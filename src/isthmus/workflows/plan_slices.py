@@ -10,6 +10,7 @@ import msgspec
 from isthmus import documents
 from isthmus.errors import EnvironmentProblem, InvalidCase, InvalidDocument
 from isthmus.model.device import DeviceDescriptor, Link
+from isthmus.model.leakage import LeakageReport
 from isthmus.model.network import NetworkProfile
 from isthmus.model.slicing import UNITS, SlicePlan
 from isthmus.planning.slicing.request import Request
@@ -36,15 +37,19 @@ def plan_slices(
     *,
     without: Sequence[str] = (),
     slow_links: Sequence[SlowLink] = (),
+    leakage: LeakageReport | None = None,
     current: SlicePlan | None = None,
     threshold: float = 0.05,
 ) -> SlicePlan:
     """Plan on the devices that are left, with their links as slow as they are told to be.
 
+    ``leakage``: what was measured of the network; where the policy limits what activations give away, only
+    what was measured may leave.
     ``current``: the plan in force; it is kept where a better one gains less than ``threshold``, a fraction.
 
     Raises:
-        InvalidCase: a device or link is named that is not there, or the case cannot be planned with.
+        InvalidCase: a device or link is named that is not there, the case cannot be planned with, or the
+            leakage is another network's.
         NoPlan: no plan meets every constraint.
         EnvironmentProblem: a library of ``isthmus[planner]`` is missing.
     """
@@ -57,7 +62,7 @@ def plan_slices(
     try:
         from isthmus.planning.slicing.planner import make_plan
 
-        return make_plan(profile, left, request, current=current, threshold=threshold)
+        return make_plan(profile, left, request, leakage=leakage, current=current, threshold=threshold)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library not in LIBRARIES:

@@ -63,7 +63,7 @@ def test_this_machine_runs_the_model(model: Path, tmp_path: Path, capsys: pytest
     ("arguments", "sentence"),
     [
         (["--calibrate"], "go with --on this"),
-        (["--dimension", "sequence"], "needs --dimension NAME=N"),
+        (["--dimension", "sequence"], "--dimension needs NAME=N"),
         (["--batch", "0"], "needs a batch of at least 1"),
         (["--on", "nowhere.json"], "cannot be read"),
     ],

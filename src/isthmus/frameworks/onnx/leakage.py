@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,18 +42,18 @@ def measure(
     seed: int = 0,
     cast: Cast = "",
     dimensions: Mapping[str, int] | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> LeakageReport:
     """Fit decoders of the raw input on ``fit`` samples, and judge them on at most 1,000 others.
 
     ``samples``: float32 ``[N, ...]``, as the network takes them. ``tensors``: each a tensor of the network as
     it runs (the names of its profile; the input's own too), or several that cross together; None: each that
-    another operator reads. ``seed``: which samples fit. ``cast``: what the tensors are turned into first; int8
-    is symmetric, with one scale for each sample and tensor. ``dimensions``: sizes of named open dimensions.
+    another operator reads. ``seed``: which samples fit. ``cast``: what tensors are turned into first; int8 with
+    one scale for each sample and tensor. ``dimensions``: sizes of open ones. ``report``: told of each tensor.
 
     Raises:
         InvalidInput: too few samples, or ones that do not fit the model, vary or are finite.
-        InvalidModel: unreadable, more than one input or one of whole numbers, or a tensor that it lacks, that
-            is not finite or whose size varies.
+        InvalidModel: unreadable, several inputs or whole numbers, or a tensor not there, not finite or of varying size.
     """
     chosen = _chosen(samples, fit, seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -61,8 +61,10 @@ def measure(
         cuts = [(cut,) if isinstance(cut, str) else tuple(cut) for cut in tensors or network.read_again]
         network.check(cuts)
         found = _Measured(chosen, Rows(fit * 4 // 5, fit), seed, cuts)
-        for names in network.passes({name for cut in cuts for name in cut}, len(chosen)):
+        wanted = {name for cut in cuts for name in cut}
+        for names in network.passes(wanted, len(chosen)):
             for name, values in network.run(names, chosen, cast):
+                report(f"{len(found.figures) + 1} of {len(wanted)}: {name}, {values.shape[1]} elements")
                 found.add(name, values, network.shapes[name])
     return LeakageReport(
         model=model.name,

@@ -6,88 +6,103 @@ Contiguity is not kept: for cases whose slices may lie anywhere.
 from __future__ import annotations
 
 import itertools
-import time
 from typing import TYPE_CHECKING
 
 from isthmus.errors import InvalidCase
 from isthmus.planning.slicing import verify
-from isthmus.planning.slicing.kinds import kinds
+from isthmus.planning.slicing.kinds import paces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from isthmus.planning.slicing.blocks import Blocks
     from isthmus.planning.slicing.case import LoadCase
 
-TURNS = 400_000
+    Ints = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+    Terrain = tuple[Floats, Floats, Floats, Ints, Floats, Ints, Ints, Ints, Ints, Floats, Floats]
+
+MOST_TURNS = 400_000
 """Moves of one round; a few tenths of a second."""
+TURNS_EACH = 500
+"""Moves for each block and device, up to that."""
+
+HEAT = ((0.02, 64), (0.004, 16), (0.5, 16), (0.004, 32), (0.02, 32), (0.1, 64))
+"""The first temperature of a round, relative to the score, and the norm's power: small steps of the load at the worst
+device, and now and then large ones."""
+TOGETHER = (0.05, 0.0, 0.05, 0.3)
+"""The chance that a move is of all that touches a signal."""
 
 
 def applies(case: LoadCase) -> bool:
     """Whether what a device pays for a transfer does not depend on the other side."""
-    found = kinds(case)
-    return found.pace_out() is not None and found.pace_in() is not None
+    return paces(case) is not None
 
 
 def improve(
-    case: LoadCase, blocks: Blocks, starts: list[NDArray[np.int64]], *, seconds: float, goal: float = 0.0
-) -> tuple[float, NDArray[np.int64]]:
-    """Return the least largest load found within about ``seconds``, and its assignment int64 ``[b]`` of blocks
-    to devices. Rounds start from the best so far and from ``starts`` in turn; ends early at ``goal``.
+    case: LoadCase,
+    blocks: Blocks,
+    starts: list[Ints],
+    *,
+    rounds: int,
+    first_round: int = 0,
+    stop: Callable[[float], bool] | None = None,
+) -> tuple[float, Ints]:
+    """Return the least largest load found, and its assignment int64 ``[b]`` of blocks to devices.
+
+    Rounds, numbered from ``first_round``, differ in their temperatures and random numbers; they start from the best so
+    far and from ``starts`` in turn. ``stop``: is asked after each, with the best load, whether to end.
 
     Raises:
         InvalidCase: :func:`applies` is false.
     """
-    import numpy as np
-
     from isthmus.planning.slicing import anneal_kernel as kernel
 
-    found = kinds(case)
-    out, into = found.pace_out(), found.pace_in()
-    if out is None or into is None:
-        raise InvalidCase("annealing needs transfers whose cost does not depend on the other side")
-    per_device = np.zeros((2, len(case.devices)))
-    for t, members in enumerate(found.members):
-        per_device[:, members] = np.array([[out[t]], [into[t]]])
-    first = np.cumsum([0, *map(len, blocks.consumers)], dtype=np.int64)
-    readers = np.array(list(itertools.chain(*blocks.consumers)), dtype=np.int64)
-    first_touching, touching = _touching(blocks)
-    room = case.capacity_bytes * (1 + verify.TOLERANCE)
+    terrain = _terrain(case, blocks)
+    turns = min(MOST_TURNS, TURNS_EACH * blocks.seconds.size)
     best, chosen = float("inf"), starts[0].copy()
-    deadline = time.perf_counter() + seconds
-    turn = 0
-    while turn == 0 or (time.perf_counter() < deadline and best > goal):
-        start = starts[turn % len(starts)] if turn < 2 * len(starts) or turn % 3 == 0 else chosen
-        hot, power = (0.5, 0.1, 0.02)[turn % 3], (8, 16, 32, 64)[turn % 4]
+    for turn in range(first_round, first_round + rounds):
+        again = best < float("inf") and turn >= 2 * len(starts) and turn % 3
+        start = chosen if again else starts[turn % len(starts)]
+        hot, power = HEAT[turn % len(HEAT)]
+        together = TOGETHER[turn % len(TOGETHER)]
         value, device = kernel.anneal(
-            start.copy(),
-            blocks.seconds,
-            blocks.memory_bytes,
-            room,
-            blocks.producer,
-            blocks.size,
-            first,
-            readers,
-            first_touching,
-            touching,
-            per_device[0],
-            per_device[1],
-            case.overlap,
-            TURNS,
-            hot,
-            hot * 1e-3,
-            power,
-            (0.0, 0.05, 0.3)[turn // 2 % 3],
-            turn,
+            start.copy(), *terrain, case.overlap, turns, hot, hot * 1e-3, power, together, turn
         )
         if value < best:
             best, chosen = float(value), device
-        turn += 1
+        if stop is not None and stop(best):
+            break
     return best, chosen
 
 
-def _touching(blocks: Blocks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _terrain(case: LoadCase, blocks: Blocks) -> Terrain:
+    """Return what the kernel reads of a case, in the order of its arguments."""
+    import numpy as np
+
+    found = paces(case)
+    if found is None:
+        raise InvalidCase("annealing needs transfers whose cost does not depend on the other side")
+    first = np.cumsum([0, *map(len, blocks.consumers)], dtype=np.int64)
+    readers = np.array(list(itertools.chain(*blocks.consumers)), dtype=np.int64)
+    room = case.capacity_bytes * (1 + verify.TOLERANCE)
+    return (
+        np.ascontiguousarray(blocks.seconds),
+        blocks.memory_bytes,
+        room,
+        blocks.producer,
+        blocks.size,
+        first,
+        readers,
+        *_touching(blocks),
+        *found,
+    )
+
+
+def _touching(blocks: Blocks) -> tuple[Ints, Ints]:
     """Return, for each block, the signals that it makes or reads: CSR pointers and indices."""
     import numpy as np
 

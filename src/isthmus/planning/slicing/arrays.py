@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from isthmus.planning.slicing.case import Floats, Graph, Limit, SumCase
-    from isthmus.planning.slicing.cut_network import Skeleton
+    from isthmus.planning.slicing.cut_skeleton import Skeleton
 
     Ints = NDArray[np.int64]
 
@@ -86,11 +87,13 @@ def graph_arrays(graph: Graph) -> GraphArrays:
     for block, members in enumerate(graph.colocated) if graph.groups else ():
         block_of[list(members)] = block
     blocks = int(block_of.max()) + 1
-    count = np.array([len(s.consumers) for s in signals], dtype=np.int64)
-    producer = block_of[np.array([s.producer for s in signals], dtype=np.int64)]
-    consumer = block_of[np.array([c for s in signals for c in s.consumers], dtype=np.int64)]
-    other = consumer != np.repeat(producer, count)
-    pair = distinct((np.repeat(np.arange(len(signals)) * blocks, count) + consumer)[other])
+    count = np.fromiter((len(s.consumers) for s in signals), dtype=np.int64, count=len(signals))
+    producer = block_of[np.fromiter((s.producer for s in signals), dtype=np.int64, count=len(signals))]
+    consumers = itertools.chain.from_iterable([s.consumers for s in signals])
+    consumer = block_of[np.fromiter(consumers, dtype=np.int64, count=int(count.sum()))]
+    sender = np.repeat(producer, count)
+    pair = (np.repeat(np.arange(len(signals)) * blocks, count) + consumer)[consumer != sender]
+    pair = distinct(pair)
     readers = np.bincount(pair // blocks, minlength=len(signals))
     leaves = readers > 0
     order = block_of[np.array(graph.order, dtype=np.int64).reshape(-1, 2)]
@@ -101,7 +104,7 @@ def graph_arrays(graph: Graph) -> GraphArrays:
         blocks=blocks,
         grouped=blocks < n,
         producer=producer[leaves],
-        size=np.array([s.size for s in signals], dtype=np.float64)[leaves],
+        size=np.fromiter((s.size for s in signals), dtype=np.float64, count=len(signals))[leaves],
         signal=(np.cumsum(leaves) - 1)[pair // blocks],
         consumer=pair % blocks,
         readers=readers[leaves],
@@ -134,9 +137,9 @@ def score(graph: Graph, device_of: Ints, cost: Floats, fixed: Floats, per_size: 
 
     arrays, (n, m) = graph.arrays, cost.shape
     total = float(cost.take(arrays.by_operator(device_of) + np.arange(0, n * m, m)).sum())
-    target = device_of[arrays.consumer]
-    away = np.flatnonzero(target != device_of[arrays.sender])
-    sent = distinct(arrays.signal[away] * m + target[away])
+    target = device_of.take(arrays.consumer)
+    away = np.flatnonzero(target != device_of.take(arrays.sender))
+    sent = distinct(arrays.signal.take(away) * m + target.take(away))
     signal, target = sent // m, sent % m
     source, size = device_of[arrays.producer[signal]], arrays.size[signal]
     total += float(fixed[source, target].sum())

@@ -54,10 +54,11 @@ class Arrow:
 
 
 def text_of(entry: Transfer) -> str:
-    """Return a transfer's text: ``1.2 MiB, 8.30 ms, relay, float16``."""
+    """Return a transfer's text: ``1.2 MiB, 8.30 ms, relay, float16, R² 0.310``."""
     parts = [format_bytes(entry.size_bytes), duration(entry.seconds)]
     parts += [entry.transport] if entry.transport != "direct" else []
     parts += [entry.dtype] if entry.dtype else []
+    parts += [f"R² {entry.leakage_r2:.3f}"] if entry.leakage_r2 is not None else []
     return ", ".join(parts)
 
 

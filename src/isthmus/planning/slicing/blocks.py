@@ -58,12 +58,23 @@ def contract(case: LoadCase, *, contiguous: bool) -> Blocks:
 
 
 def precedence(graph: Graph) -> list[tuple[int, int]]:
-    """Return the edges that a contiguous plan obeys: forward ones as they are, those of the backward pass
-    reversed; from the forward to the backward pass none, where the pipeline turns around."""
+    """Return the edges that a contiguous plan obeys: those between forward operators.
+
+    A backward operator goes where the forward ones of its group are, and its edges bind nothing more. One whose group
+    has none stands for itself: an edge between it and another of the backward pass binds in reverse. So do Tarnawski
+    et al. (``throughput-dp``: "artificial forward nodes"), whose layers' gradients do not all run in reverse.
+    """
     if not graph.backward:
         return list(graph.edges)
-    back = graph.backward
-    return [(v, u) if back[u] else (u, v) for u, v in graph.edges if back[u] == back[v]]
+    back, groups = graph.backward, graph.groups or tuple(range(len(graph.names)))
+    led = {group for v, group in enumerate(groups) if not back[v]}
+    found = []
+    for u, v in graph.edges:
+        if not (back[u] or back[v]):
+            found.append((u, v))
+        elif back[u] and back[v] and not (groups[u] in led and groups[v] in led):
+            found.append((v, u))
+    return found
 
 
 def _together(graph: Graph, contiguous: bool) -> list[int]:

@@ -1,26 +1,21 @@
-"""From a network's profile, devices and a request to the numbers that a method sees.
-
-Operator 0 of every case stands for the raw inputs: it costs nothing, and is pinned to the device at which they lie.
-"""
+"""From a problem to the numbers that a method sees: the case of each objective."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.errors import InvalidCase, NoPlan
-from isthmus.model.device import DeviceDescriptor
-from isthmus.model.network import NetworkProfile, Tensor
-from isthmus.planning.slicing.case import Graph, Limit, LoadCase, Signal, SumCase
-from isthmus.planning.slicing.links import Route, routes
-from isthmus.planning.slicing.predict import operator_seconds
-from isthmus.planning.slicing.request import CAST_BYTES, Request
+from isthmus.errors import NoPlan
+from isthmus.model.network import NetworkProfile
+from isthmus.planning.slicing.case import Limit, LoadCase, SumCase
+from isthmus.planning.slicing.problem import working_bytes
 from isthmus.planning.slicing.step_case import StepCase, prefix_cut_sizes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from isthmus.planning.slicing.choose import AnyCase
+    from isthmus.planning.slicing.problem import Problem
 
     Floats = NDArray[np.float64]
 
@@ -30,122 +25,15 @@ BACKWARD = 2.0
 (Narayanan et al., SC 2021, appendix)."""
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Shapes: n operators of the profile, m devices. ``seconds``: float64 ``[n, m]`` for the request's batch, inf where
-    an operator may not or cannot run; ``refused[d]``: why device d runs nothing, or empty.
-    ``crossing_bytes``: of each tensor by name, as sent for the request's batch.
-    """
-
-    profile: NetworkProfile
-    devices: tuple[DeviceDescriptor, ...]
-    request: Request
-    source: int
-    graph: Graph
-    seconds: Floats
-    routes: list[list[Route]]
-    crossing_bytes: dict[str, float]
-    refused: tuple[str, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the devices."""
-        return tuple(device.id for device in self.devices)
-
-
-def problem(profile: NetworkProfile, devices: Sequence[DeviceDescriptor], request: Request) -> Problem:
-    """Return what every objective's case is made of.
+def case_of(given: Problem) -> AnyCase:
+    """Return the case of the request's objective.
 
     Raises:
-        InvalidCase: no devices, one named twice, an unknown source, or costs that nobody knows.
-        NoPlan: an operator that no device may and can run.
+        NoPlan: as ``load_case``.
     """
-    import numpy as np
-
-    names = [device.id for device in devices]
-    if not names:
-        raise InvalidCase("needs at least one device; there are none: join one, or name one to plan for")
-    if len(set(names)) < len(names):
-        raise InvalidCase(f"needs devices of different names; there are {', '.join(sorted(names))}")
-    if request.source and request.source not in names:
-        raise InvalidCase(f"the raw input lies at {request.source}, which is none of {', '.join(names)}")
-    source = names.index(request.source) if request.source else 0
-    refused = tuple(
-        "" if request.usage in device.usage else f"it is not for {request.usage}" for device in devices
-    )
-    columns = [
-        np.full(len(profile.operators), np.inf)
-        if refused[d]
-        else operator_seconds(profile, device, request.batch)
-        for d, device in enumerate(devices)
-    ]
-    seconds = np.stack(columns, axis=1)
-    _keep_raw_data(profile, devices, request, seconds)
-    sent = {tensor.name: _sent_bytes(tensor, request) for tensor in profile.tensors}
-    return Problem(
-        profile,
-        tuple(devices),
-        request,
-        source,
-        _graph(profile, sent),
-        seconds,
-        routes(devices),
-        sent,
-        refused,
-    )
-
-
-def _keep_raw_data(
-    profile: NetworkProfile, devices: Sequence[DeviceDescriptor], request: Request, seconds: Floats
-) -> None:
-    """What reads a tensor that may not leave runs where raw data may lie."""
-    kept = request.leaky
-    if request.policy.may_leave != "everything":
-        kept = kept | frozenset(profile.inputs)
-    barred = [d for d, device in enumerate(devices) if not request.policy.allows_zone(device.zone)]
-    for v, operator in enumerate(profile.operators):
-        if kept.intersection(operator.inputs):
-            seconds[v, barred] = float("inf")
-
-
-def _sent_bytes(tensor: Tensor, request: Request) -> float:
-    size = float(tensor.bytes_at(request.batch))
-    if request.cast and tensor.dtype == "float32":
-        return size * CAST_BYTES[request.cast] / 4
-    return size
-
-
-def _graph(profile: NetworkProfile, sent: dict[str, float]) -> Graph:
-    readers: dict[str, list[int]] = {}
-    maker: dict[str, int] = dict.fromkeys(profile.inputs, 0)
-    for v, operator in enumerate(profile.operators, start=1):
-        maker |= dict.fromkeys(operator.outputs, v)
-        for name in dict.fromkeys(operator.inputs):
-            readers.setdefault(name, []).append(v)
-    signals = []
-    for name, found in readers.items():
-        if name not in maker or name not in sent:
-            raise InvalidCase(f"{name} is read by operator {found[0] - 1}, and nothing makes it")
-        signals.append(Signal(maker[name], tuple(found), sent[name]))
-    return Graph(
-        ("raw inputs", *(operator.name for operator in profile.operators)),
-        tuple(signals),
-        groups=_groups(profile),
-    )
-
-
-def _groups(profile: NetworkProfile) -> tuple[int, ...]:
-    """Operators that share a parameter are on one device."""
-    owner: dict[str, int] = {}
-    groups = list(range(len(profile.operators) + 1))
-    for v, operator in enumerate(profile.operators, start=1):
-        for parameter in operator.parameters:
-            first = owner.setdefault(parameter.name, groups[v])
-            if first != groups[v]:
-                old = groups[v]
-                groups = [first if group == old else group for group in groups]
-                owner = {name: first if group == old else group for name, group in owner.items()}
-    return tuple(groups)
+    if given.request.objective == "throughput":
+        return load_case(given)
+    return step_case(given) if given.request.objective == "step" else sum_case(given)
 
 
 def parameter_bytes(profile: NetworkProfile) -> Floats:
@@ -160,15 +48,6 @@ def parameter_bytes(profile: NetworkProfile) -> Floats:
                 seen.add(parameter.name)
                 found[v] += parameter.size_bytes
     return found
-
-
-def working_bytes(profile: NetworkProfile, batch: int) -> int:
-    """Return the most that one operator reads and writes: a device needs it beside its slices' parameters."""
-    sizes = {tensor.name: tensor.bytes_at(batch) for tensor in profile.tensors}
-    return max(
-        (sum(sizes.get(name, 0) for name in {*entry.inputs, *entry.outputs}) for entry in profile.operators),
-        default=0,
-    )
 
 
 def _with_input(given: Problem, rows: Floats) -> Floats:

@@ -37,8 +37,8 @@ class Graph:
     """``names``: the operators, by index. ``order``: edges that carry nothing, or whose size is in no signal.
 
     ``groups[v]``: operators of one number are co-located (shared parameters, a backward node with its
-    forward node). ``backward[v]``: the operator is part of the backward pass, which runs through the
-    slices in reverse.
+    forward node). ``backward[v]``: the operator is part of the backward pass: it goes where the forward ones of its
+    group are, and one without any takes part in reverse.
 
     Raises:
         InvalidCase: no operators, an index out of range, a negative or non-finite size, or a cycle.
@@ -158,8 +158,8 @@ class LoadCase:
     e; a signal is sent once, at the pace of its slowest receiver. ``receive_seconds``: what e is busy.
     ``overlap``: a device computes, sends and receives at once: its load is the largest of the three,
     not their sum.
-    ``contiguous``: the slices form a pipeline: the graph of slices has no cycle (of the forward pass,
-    and, reversed, of the backward pass).
+    ``contiguous``: the slices form a pipeline: the graph of slices has no cycle, by the edges of the forward pass
+    (and, reversed, those of backward operators that are co-located with no forward one).
     ``replicated``: a slice may run on several devices, each with a share of the samples.
     """
 

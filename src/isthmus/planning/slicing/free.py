@@ -1,31 +1,38 @@
-"""Slices that may lie anywhere, or whose transfers depend on both sides: constraint programming, with a proven bound.
+"""Slices that may lie anywhere, or whose transfers depend on both sides, with a proven bound.
 
-OR-tools' CP-SAT works on integers: costs and sizes are rounded down and capacities up, so that its bound holds for the
-real case; what it finds is scored again with the real figures. It starts from an annealed assignment.
+Where slices may lie anywhere and what a device pays for a transfer does not depend on the other side, the search is
+:mod:`free_search`'s. Else it is a constraint programme, :mod:`free_constraints`, which starts from an annealed order of
+devices (:mod:`ranges`); where that programme would be too large, the start is the plan.
 """
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isthmus.errors import NoPlan
-from isthmus.planning.slicing import anneal, lattice, verify
-from isthmus.planning.slicing.blocks import Blocks, contract
-from isthmus.planning.slicing.solution import Solution, Stage
+from isthmus.planning.slicing import anneal, free_search, lattice, ranges, verify
+from isthmus.planning.slicing.blocks import contract
+from isthmus.planning.slicing.divided import divisible
+from isthmus.planning.slicing.free_constraints import Constraints, Found, size
+from isthmus.planning.slicing.orders import LINEAR
+from isthmus.planning.slicing.solution import Solution
 
 if TYPE_CHECKING:
     from isthmus.planning.slicing.case import LoadCase
+    from isthmus.planning.slicing.solution import Stage
 
 METHOD = "constraint programme (CP-SAT)"
-STEPS = 2**24
-"""Integer units of the first plan's value: rounding loses at most one part in that for each operator."""
-MEMORY_STEPS = 2**40
-"""Whole bytes up to a tebibyte."""
-ANNEALING_SHARE = 0.2
-"""Of the time limit; the rest proves, and improves further."""
+FREE_METHOD = "annealing, HiGHS and CP-SAT"
+MOST_IDEALS = 20_000
+"""Of the contiguous plan to start from."""
+ANNEALING_SHARE = 0.3
+"""Of the time, for an order of devices; the rest proves, and improves further."""
+MOST_TERMS = 400_000
+"""Of a constraint programme; a larger one takes longer to build than it gains in a minute."""
+EXACT = 1e-6
+"""Relative; whole units and the solvers' tolerances leave the digits beyond open."""
 
 
 def solve(case: LoadCase, *, time_limit_seconds: float = 60.0, workers: int = 2) -> Solution:
@@ -35,206 +42,83 @@ def solve(case: LoadCase, *, time_limit_seconds: float = 60.0, workers: int = 2)
         NoPlan: none fits; or none was found in time, and which of the two it is.
     """
     started = time.perf_counter()
-    blocks = contract(case, contiguous=case.contiguous)
-    first = _first(case, blocks, time_limit_seconds * ANNEALING_SHARE)
-    floor = lattice.divisible(case)
-    if first is not None:
-        value = verify.objective(case, first)
-        if value <= floor * (1 + verify.TOLERANCE):
-            return Solution(first, value, min(floor, value), METHOD, True, time.perf_counter() - started)
-    left = max(time_limit_seconds - (time.perf_counter() - started), 1.0)
-    found = _Model(case, blocks, first, floor).solve(left, workers)
-    stages = found.stages if found.stages is not None else first
-    if stages is None:
+    floor = divisible(case)
+    anywhere = anneal.applies(case) and not case.contiguous
+    find = _anywhere if anywhere else _constrained
+    found = find(case, floor, started + time_limit_seconds, workers)
+    if found.stages is None:
         raise NoPlan(
             "no slicing fits the devices' memory and what each may run"
             if found.closed
             else f"no slicing was found within {time_limit_seconds:g} s; allow more time"
         )
-    if first is not None:
-        stages = min(first, stages, key=lambda entry: verify.objective(case, entry))
-    value = verify.objective(case, stages)
+    value = verify.objective(case, found.stages)
     bound = min(max(found.bound, floor), value)
-    proven = found.closed and value - bound <= 1e-6 * value
+    exact = value - bound <= EXACT * value and (found.closed or value <= floor * (1 + verify.TOLERANCE))
     return Solution(
-        stages,
+        found.stages,
         value,
         bound,
-        METHOD,
-        proven,
+        found.method or (FREE_METHOD if anywhere else METHOD),
+        exact,
         seconds=time.perf_counter() - started,
-        given_up=_given_up(proven, found.closed, time_limit_seconds),
+        given_up="" if exact else found.given_up or _given_up(found.closed, time_limit_seconds),
     )
 
 
-def _given_up(proven: bool, closed: bool, time_limit_seconds: float) -> str:
-    if proven:
-        return ""
+def _given_up(closed: bool, time_limit_seconds: float) -> str:
     if closed:
         return "costs are counted in whole units; that leaves the last digits open"
     return f"the search was ended after {time_limit_seconds:g} s"
 
 
-def _first(case: LoadCase, blocks: Blocks, seconds: float) -> tuple[Stage, ...] | None:
-    """Return a plan to start from: the best contiguous one, annealed where slices may lie anywhere."""
-    import dataclasses
+def _anywhere(case: LoadCase, floor: float, until: float, workers: int) -> Found:
+    """Search from the best contiguous plan, or, where memory allows none, from any."""
+    blocks = contract(case, contiguous=False)
+    first = _contiguous(case, floor, until)
+    if first is None:
+        if (terms := size(case, blocks)) > MOST_TERMS:
+            return Found(None, floor, closed=False, given_up=_not_built(terms))
+        found = Constraints(case, blocks, None, floor).solve(_left(until), workers, first_only=True)
+        if found.stages is None:
+            return found
+        first = found.stages
+    return free_search.search(case, blocks, first, floor=floor, until=until, workers=workers)
 
-    import numpy as np
 
-    if not anneal.applies(case):
-        return None
+def _constrained(case: LoadCase, floor: float, until: float, workers: int) -> Found:
+    blocks = contract(case, contiguous=case.contiguous)
+    first = _contiguous(case, floor, until)
+    if first is not None and verify.objective(case, first) <= floor * (1 + verify.TOLERANCE):
+        return Found(first, floor, closed=True)
+    if (terms := size(case, blocks)) > MOST_TERMS:
+        return Found(first, floor, closed=False, given_up=_not_built(terms), method=ranges.METHOD)
+    found = Constraints(case, blocks, first, floor).solve(_left(until), workers)
+    known = [stages for stages in (found.stages, first) if stages is not None]
+    if not known:
+        return found
+    return Found(min(known, key=lambda stages: verify.objective(case, stages)), found.bound, found.closed)
+
+
+def _not_built(terms: int) -> str:
+    return (
+        f"a constraint programme of {terms:,} terms was not built: only ranges of {LINEAR} linear orders were "
+        f"searched, by annealing"
+    )
+
+
+def _left(until: float) -> float:
+    return max(until - time.perf_counter(), 1.0)
+
+
+def _contiguous(case: LoadCase, floor: float, until: float) -> tuple[Stage, ...] | None:
+    """Return the best contiguous plan, or a good one where there are too many to look at all; None: none was found."""
+    whole = dataclasses.replace(case, contiguous=True)
+    if lattice.applies(whole):
+        seconds = ANNEALING_SHARE * _left(until)
+        return ranges.improve(whole, contract(whole, contiguous=True), seconds=seconds, goal=floor)
     try:
-        start = lattice.solve(dataclasses.replace(case, contiguous=True), most_ideals=20_000)
+        seconds = ANNEALING_SHARE * _left(until)
+        return lattice.solve(whole, most_ideals=MOST_IDEALS, time_limit_seconds=seconds).stages
     except NoPlan:
         return None
-    if case.contiguous:
-        return start.stages
-    device_of = start.device_of(len(case.graph.names))
-    chosen = np.array([device_of[members[0]] for members in blocks.members], dtype=np.int64)
-    value, better = anneal.improve(case, blocks, [chosen], seconds=seconds, goal=lattice.divisible(case))
-    return blocks.stages(better) if value < start.value else start.stages
-
-
-@dataclass(frozen=True)
-class _Found:
-    stages: tuple[Stage, ...] | None
-    bound: float
-    closed: bool
-
-
-class _Model:
-    """The constraint programme. ``x[b][d]``: block b runs on device d."""
-
-    def __init__(self, case: LoadCase, blocks: Blocks, first: tuple[Stage, ...] | None, floor: float) -> None:
-        from ortools.sat.python import cp_model
-
-        self.case, self.blocks, self.first = case, blocks, first
-        self.model: Any = cp_model.CpModel()
-        worst = verify.objective(case, first) if first is not None else _everything(case)
-        self.scale = STEPS / max(worst, 1e-300)
-        self.x = [[self._block(b, d) for d in range(len(case.devices))] for b in range(len(blocks.members))]
-        for row in self.x:
-            self.model.add_exactly_one(row)
-        self.top = self.model.new_int_var(self._down(floor), STEPS + 1, "load")
-        self._memory()
-        self._loads()
-        if case.contiguous:
-            self._pipeline()
-        self.model.minimize(self.top)
-        if first is not None:
-            self._hint(first)
-
-    def solve(self, seconds: float, workers: int) -> _Found:
-        """Run the solver."""
-        from ortools.sat.python import cp_model
-
-        solver: Any = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = seconds
-        solver.parameters.num_workers = workers
-        solver.parameters.random_seed = 1
-        status = solver.solve(self.model)
-        closed = status in (cp_model.OPTIMAL, cp_model.INFEASIBLE)
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            return _Found(None, 0.0, closed)
-        device_of = [next(d for d, entry in enumerate(row) if solver.value(entry)) for row in self.x]
-        return _Found(self.blocks.stages(device_of), solver.best_objective_bound / self.scale, closed)
-
-    def _block(self, b: int, d: int) -> Any:
-        allowed = self.blocks.seconds[b, d] < float("inf")
-        return self.model.new_bool_var(f"x{b}_{d}") if allowed else self.model.new_constant(0)
-
-    def _down(self, seconds: float) -> int:
-        return int(seconds * self.scale)
-
-    def _memory(self) -> None:
-        import numpy as np
-
-        # A sum of what was rounded down is at most the room rounded down: no plan that fits is lost.
-        unit = max(float(self.blocks.memory_bytes.max()) / MEMORY_STEPS, 1.0)
-        needs = np.floor(self.blocks.memory_bytes / unit).astype(int)
-        for d, room in enumerate(self.case.capacity_bytes):
-            if np.isfinite(room):
-                most = int(np.floor(room * (1 + verify.TOLERANCE) / unit))
-                self.model.add(
-                    sum(int(need) * row[d] for need, row in zip(needs, self.x, strict=True)) <= most
-                )
-
-    def _loads(self) -> None:
-        parts = [[self._computing(d)] for d in range(len(self.case.devices))]
-        sending: list[list[Any]] = [[] for _ in self.case.devices]
-        receiving: list[list[Any]] = [[] for _ in self.case.devices]
-        for s in range(len(self.blocks.size)):
-            self._signal(s, sending, receiving)
-        for d, part in enumerate(parts):
-            if self.case.overlap:
-                for terms in (part, sending[d], receiving[d]):
-                    self.model.add(sum(terms) <= self.top)
-            else:
-                self.model.add(sum([*part, *sending[d], *receiving[d]]) <= self.top)
-
-    def _computing(self, d: int) -> Any:
-        column = self.blocks.seconds[:, d]
-        return sum(
-            self._down(float(cost)) * row[d]
-            for cost, row in zip(column, self.x, strict=True)
-            if cost < float("inf")
-        )
-
-    def _signal(self, s: int, sending: list[list[Any]], receiving: list[list[Any]]) -> None:
-        """A device that makes a signal sends it at the pace of the slowest receiver; one that reads it receives it."""
-        case, producer, size = self.case, int(self.blocks.producer[s]), float(self.blocks.size[s])
-        for d in range(len(case.devices)):
-            paces_out = {float(case.send_seconds[d, e]) for e in range(len(case.devices)) if e != d}
-            paces_in = {float(case.receive_seconds[e, d]) for e in range(len(case.devices)) if e != d}
-            if max(paces_out, default=0.0) > 0:
-                sending[d].append(self._busy(s, d, paces_out, producer, size, sends=True))
-            if max(paces_in, default=0.0) > 0:
-                receiving[d].append(self._busy(s, d, paces_in, producer, size, sends=False))
-
-    def _busy(self, s: int, d: int, paces: set[float], producer: int, size: float, *, sends: bool) -> Any:
-        """Return an expression for what device d is busy sending, or receiving, signal s."""
-        readers = self.blocks.consumers[s]
-        made = self.x[producer][d]
-        if len(paces) == 1:
-            cost = self._down(size * max(paces))
-            busy = self.model.new_bool_var("")
-            for reader in readers:
-                read = self.x[reader][d]
-                apart = [made.negated(), read] if sends else [read.negated(), made]
-                self.model.add_bool_or([*apart, busy])
-            return cost * busy
-        most = self._down(size * max(paces))
-        busy = self.model.new_int_var(0, most, "")
-        for e, reader in itertools.product(range(len(self.case.devices)), readers):
-            if e == d:
-                continue
-            pace = self.case.send_seconds[d, e] if sends else self.case.receive_seconds[e, d]
-            both = [made, self.x[reader][e]] if sends else [self.x[producer][e], self.x[reader][d]]
-            self.model.add(busy >= self._down(size * float(pace))).only_enforce_if(both)
-        return busy
-
-    def _pipeline(self) -> None:
-        """Devices have an order, and data moves along it: the graph of slices has no cycle."""
-        m = len(self.case.devices)
-        rank = [self.model.new_int_var(0, m - 1, f"rank{d}") for d in range(m)]
-        for d, e in itertools.permutations(range(m), 2):
-            before = self.model.new_bool_var(f"before{d}_{e}")
-            self.model.add(rank[d] + 1 <= rank[e]).only_enforce_if(before)
-            for u, v in self.blocks.edges:
-                self.model.add_bool_or([self.x[u][d].negated(), self.x[v][e].negated(), before])
-
-    def _hint(self, first: tuple[Stage, ...]) -> None:
-        device_of = {v: stage.devices[0] for stage in first for v in stage.operators}
-        for b, row in enumerate(self.x):
-            for d, entry in enumerate(row):
-                if self.blocks.seconds[b, d] < float("inf"):
-                    self.model.add_hint(entry, int(device_of[self.blocks.members[b][0]] == d))
-
-
-def _everything(case: LoadCase) -> float:
-    """Return a load that no plan passes: all on its slowest device, and every signal both ways."""
-    import numpy as np
-
-    seconds = np.where(np.isfinite(case.seconds), case.seconds, 0.0).max(axis=1).sum()
-    pace = max(float(case.send_seconds.max()), float(case.receive_seconds.max()))
-    return float(seconds) + 2 * pace * sum(signal.size for signal in case.graph.signals)

@@ -56,6 +56,21 @@ def kinds(case: LoadCase) -> Kinds:
     return Kinds(tuple(map(tuple, found)), case.send_seconds[pick].copy(), case.receive_seconds[pick].copy())
 
 
+def paces(case: LoadCase) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return what each device pays to send and to receive, whoever is on the other side: float64 ``[m]``, seconds per
+    unit of size; None where that depends on the other side."""
+    import numpy as np
+
+    found = kinds(case)
+    out, into = found.pace_out(), found.pace_in()
+    if out is None or into is None:
+        return None
+    sends, receives = np.zeros(len(case.devices)), np.zeros(len(case.devices))
+    for t, members in enumerate(found.members):
+        sends[list(members)], receives[list(members)] = out[t], into[t]
+    return sends, receives
+
+
 def _alike(case: LoadCase, a: int, b: int) -> bool:
     import numpy as np
 

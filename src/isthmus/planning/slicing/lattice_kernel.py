@@ -17,9 +17,12 @@ def _has(bits: NDArray[np.uint64], row: int, block: int) -> bool:
 
 @njit(cache=True, nogil=True)
 def crossing(
-    bits: NDArray[np.uint64], producer: Ints, size: Floats, first: Ints, readers: Ints
+    bits: NDArray[np.uint64], producer: Ints, size: Floats, first: Ints, readers: Ints, inward: bool
 ) -> tuple[Ints, Ints, Floats]:
-    """Return, for each ideal, the signals that leave it: CSR pointers and indices, and the sum of their sizes."""
+    """Return, for each ideal, the signals that leave it: CSR pointers and indices, and the sum of their sizes.
+
+    ``inward``: those that enter it instead: made outside and read inside, as gradients are.
+    """
     count, signals = bits.shape[0], len(producer)
     starts = np.zeros(count + 1, np.int64)
     total = np.zeros(count)
@@ -29,14 +32,14 @@ def crossing(
         at = 0
         for row in range(count):
             for s in range(signals):
-                if not _has(bits, row, producer[s]):
+                if _has(bits, row, producer[s]) == inward:
                     continue
-                leaves = False
+                crosses = False
                 for k in range(first[s], first[s + 1]):
-                    if not _has(bits, row, readers[k]):
-                        leaves = True
+                    if _has(bits, row, readers[k]) == inward:
+                        crosses = True
                         break
-                if leaves:
+                if crosses:
                     if turn == 1:
                         found[at] = s
                         total[row] += size[s]
@@ -47,37 +50,53 @@ def crossing(
 
 
 @njit(cache=True, nogil=True)
+def _readers(
+    bits: NDArray[np.uint64], inner: int, outer: int, s: int, first: Ints, readers: Ints
+) -> tuple[bool, bool]:
+    """Return whether a slice ``outer`` less ``inner`` reads a signal, and whether anything beyond it does."""
+    inside, beyond = False, False
+    for k in range(first[s], first[s + 1]):
+        if not _has(bits, outer, readers[k]):
+            beyond = True
+        elif not _has(bits, inner, readers[k]):
+            inside = True
+    return inside, beyond
+
+
+@njit(cache=True, nogil=True)
 def transfers(
     bits: NDArray[np.uint64],
     inner: int,
     outer: int,
-    starts: Ints,
-    leaving: Ints,
-    total: Floats,
-    size: Floats,
-    first: Ints,
-    readers: Ints,
+    leaving: tuple[Ints, Ints, Floats],
+    entering: tuple[Ints, Ints, Floats],
+    signals: tuple[Ints, Floats, Ints, Ints],
 ) -> tuple[float, float]:
-    """Return what a slice ``outer`` less ``inner`` receives and sends, in units of size.
+    """Return what a slice ``outer`` less ``inner`` receives and sends, in units of size; each signal once.
 
-    Only signals that leave ``inner`` matter: those read inside are received; those that leave ``outer`` too
-    are sent by somebody else, and are taken off what leaves ``outer``.
+    Only signals across the rim of ``inner`` are looked at. Of those that leave it, what is read inside is received,
+    and what leaves ``outer`` too is sent by somebody else: it is taken off what leaves ``outer``. Of those that enter
+    it, what is made inside is sent, unless it leaves ``outer`` as well and is counted there; what is made beyond and
+    not read inside is received by somebody else: it is taken off what enters ``outer``.
     """
-    received, sent = 0.0, total[outer]
-    for at in range(starts[inner], starts[inner + 1]):
-        s = leaving[at]
-        inside, beyond = False, False
-        for k in range(first[s], first[s + 1]):
-            if _has(bits, outer, readers[k]):
-                if not _has(bits, inner, readers[k]):
-                    inside = True
-            else:
-                beyond = True
+    producer, size, first, readers = signals
+    received, sent = entering[2][outer], leaving[2][outer]
+    for at in range(leaving[0][inner], leaving[0][inner + 1]):
+        s = leaving[1][at]
+        inside, beyond = _readers(bits, inner, outer, s, first, readers)
         if inside:
             received += size[s]
         if beyond:
             sent -= size[s]
-    return received, max(sent, 0.0)
+    for at in range(entering[0][inner], entering[0][inner + 1]):
+        s = entering[1][at]
+        inside, beyond = _readers(bits, inner, outer, s, first, readers)
+        if _has(bits, outer, producer[s]):
+            if not beyond:
+                sent += size[s]
+        elif not inside:
+            received -= size[s]
+    return max(received, 0.0), max(sent, 0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -87,24 +106,33 @@ def best_slices(  # noqa: PLR0912 - one nest of loops, compiled as a whole
     seconds: Floats,
     barred: Ints,
     memory: Floats,
-    links: tuple[Ints, Ints, Floats, Floats, Ints, Ints],
+    leaving: tuple[Ints, Ints, Floats],
+    entering: tuple[Ints, Ints, Floats],
+    signals: tuple[Ints, Floats, Ints, Ints],
     pace_out: Floats,
     pace_in: Floats,
     room: Floats,
     counts: Ints,
     overlap: bool,
     limit: float,
-) -> tuple[Floats, Ints, Ints]:
-    """Fill the table of the dynamic programme.
+    value: Floats,
+    before: Ints,
+    kind: Ints,
+    reach: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """Fill rows ``[start, stop)`` of the table of the dynamic programme; those before them are filled.
 
     ``bits``: uint64 ``[M, W]``, ideals sorted by ``least``, the prefix sum of each block's least seconds on any
     kind. ``seconds``: ``[M, T]`` prefix sums; ``barred``: ``[M, T]`` how many blocks a kind may not run.
+    ``leaving``, ``entering``: of :func:`crossing`; ``signals``: producer, size, and readers by CSR pointers.
     ``counts``: devices of each kind; a state is a mixed-radix number of devices that may be used.
 
-    Returns ``value[M, S]``: the least possible largest load of an ideal in slices on at most these devices, inf
-    where it is above ``limit``; and for each the ideal before the last slice and that slice's kind.
+    Written: ``value[M, S]``: the least possible largest load of an ideal in slices on at most these devices, inf
+    where it is above ``limit``; for each the ideal before the last slice and that slice's kind, -1 where there is none;
+    and ``reach[M]``, the least value of each row.
     """
-    starts, leaving, total, size, first, readers = links
     ideals, kinds = bits.shape[0], len(counts)
     step = np.ones(kinds, np.int64)
     for t in range(1, kinds):
@@ -115,16 +143,10 @@ def best_slices(  # noqa: PLR0912 - one nest of loops, compiled as a whole
     for state in range(states):
         for t in range(kinds):
             used[state] += (state // step[t]) % (counts[t] + 1)
-    value = np.full((ideals, states), np.inf)
-    value[0, :] = 0.0
-    reach = np.full(ideals, np.inf)
-    reach[0] = 0.0
-    before = np.full((ideals, states), -1, np.int64)
-    kind = np.full((ideals, states), -1, np.int64)
     whole = least[ideals - 1]
     slack = limit * 1e-12
     load = np.empty(kinds)
-    for outer in range(1, ideals):
+    for outer in range(start, stop):
         for inner in range(outer - 1, -1, -1):
             if least[outer] - least[inner] > limit + slack:
                 break
@@ -147,7 +169,7 @@ def best_slices(  # noqa: PLR0912 - one nest of loops, compiled as a whole
                     fits = True
             if not fits:
                 continue
-            received, sent = transfers(bits, inner, outer, starts, leaving, total, size, first, readers)
+            received, sent = transfers(bits, inner, outer, leaving, entering, signals)
             for t in range(kinds):
                 if load[t] == np.inf:
                     continue
@@ -167,4 +189,3 @@ def best_slices(  # noqa: PLR0912 - one nest of loops, compiled as a whole
                         before[outer, state] = inner
                         kind[outer, state] = t
         reach[outer] = value[outer, :].min()
-    return value, before, kind

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from highspy import Highs, HighsLp
+    from highspy.highs import HighsCallbackEvent
     from numpy.typing import ArrayLike, NDArray
 
     from isthmus.planning.slicing.arrays import Ints
@@ -22,12 +25,14 @@ INF = float("inf")
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """``values``: float64 ``[columns]``, None when no solution was found. ``bound``: no solution costs less, by
-    HiGHS's floats. ``feasible``: False when it is proven that there is none. ``finished``: before the time limit."""
+    HiGHS's floats. ``feasible``: False when it is proven that there is none. ``finished``: before the time limit.
+    ``duals``: float64 ``[rows]``, of a relaxed programme that was solved, in the costs' unit."""
 
     values: Floats | None
     bound: float
     feasible: bool
     finished: bool
+    duals: Floats | None = None
 
 
 class Programme:
@@ -68,9 +73,15 @@ class Programme:
         self._entries.append((row[there], column[there], value[there].astype(np.float64)))
 
     def solve(
-        self, time_limit_seconds: float, start: Floats | None = None, *, relaxed: bool = False
+        self,
+        time_limit_seconds: float,
+        start: Floats | None = None,
+        *,
+        relaxed: bool = False,
+        stop: Callable[[float, float], bool] | None = None,
     ) -> Outcome:
-        """Run HiGHS on one thread. ``start``: float64 ``[columns]``, a solution. ``relaxed``: all continuous."""
+        """Run HiGHS on one thread. ``start``: float64 ``[columns]``, a solution. ``relaxed``: all continuous.
+        ``stop``: is asked now and then, with the best cost and the bound so far, whether to end."""
         import highspy
         import numpy as np
 
@@ -83,6 +94,15 @@ class Programme:
         solver.passModel(self._model(cost * scale, relaxed))
         if start is not None and not relaxed:
             solver.setSolution(self.columns, np.arange(self.columns, dtype=np.int32), start)
+        if stop is not None:
+
+            def ask(event: HighsCallbackEvent) -> None:
+                so_far = event.data_out
+                event.data_in.user_interrupt = stop(
+                    so_far.mip_primal_bound / scale, so_far.mip_dual_bound / scale
+                )
+
+            solver.cbMipInterrupt.subscribe(ask)
         solver.run()
         return _outcome(solver, scale, relaxed)
 
@@ -135,4 +155,5 @@ def _outcome(solver: Highs, scale: float, relaxed: bool) -> Outcome:
     bound = info.objective_function_value if relaxed and finished else info.mip_dual_bound
     if relaxed and not finished:
         bound = -INF
-    return Outcome(values, bound / scale, feasible=True, finished=finished)
+    duals = np.array(solver.getSolution().row_dual) / scale if relaxed and finished else None
+    return Outcome(values, bound / scale, feasible=True, finished=finished, duals=duals)

@@ -1,229 +1,216 @@
 """Why a case has no plan: what cannot be met, by how much, and the least that would make a plan possible.
 
-Only what makes a plan possible is looked at, never what it costs: where operators may run, tiers, memory, limits,
-links, and whether slices are contiguous. Memory and limits are made elastic: a mixed-integer model
-minimises what they are passed by, each as a part of itself (Chinneck, "Feasibility and Infeasibility in
-Optimization", 2008, chapter 6).
+Only what makes a plan possible is looked at, never what it costs: where operators may run, memory, links, and whether
+slices are contiguous. What is asked of every family is the least memory that one device must have when all else stays,
+the least factor for the memory of all, and the fewest operators that one device has to run beside those that it may:
+each is a case of the same family with other numbers, and is solved by the family's own method. Every remedy that
+is named has a plan, which the verifier has seen.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from isthmus.model.units import format_bytes
-from isthmus.planning.slicing.arrays import limit_excess, stages_of
-from isthmus.planning.slicing.case import Case, Limit, LoadCase, SumCase
-from isthmus.planning.slicing.sums import build
-from isthmus.planning.slicing.verify import violations
+from isthmus.planning.slicing import remedy
+from isthmus.planning.slicing.case import Case, LoadCase, SumCase
+from isthmus.planning.slicing.remedy import Remedy
+from isthmus.planning.slicing.step_case import StepCase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from isthmus.planning.slicing.arrays import Ints
     from isthmus.planning.slicing.case import Floats
+    from isthmus.planning.slicing.solution import Stage
 
 SECONDS = 10.0
-NAMED = 3
-"""So many operators or transfers are named in a sentence, and the others counted."""
 
 
-def explain(case: Case, *, time_limit_seconds: float = SECONDS) -> str:
-    """Return why there is no plan, in words; empty when one was found here.
+@dataclass(frozen=True)
+class Least:
+    """``stages``: the plan that passes what was asked by least, None where none was found. ``proven``: that no other
+    passes it by less, or that there is none."""
 
-    Of a contiguous case it is taken that the caller found none: whether slices can be contiguous is only
-    looked at in the one plan that is found without.
-    """
-    plain = _only_feasibility(case)
-    allowed = _allowed(plain)
-    if reason := _nowhere(case, allowed) or _tiers(plain, allowed):
+    stages: tuple[Stage, ...] | None
+    proven: bool
+
+
+class Family(Protocol):
+    """Questions to a method about an impossible case. ``allowed``: bool ``[n, m]``."""
+
+    @property
+    def case(self) -> LoadCase | StepCase:
+        """The case that is asked about."""
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Where operators may run."""
+
+    def kinds(self) -> Sequence[tuple[int, ...]]:
+        """Return devices that are alike: what helps one helps any other of its kind."""
+
+    def any_plan(self) -> Least:
+        """Look for a plan of the case as it is."""
+
+    def memory_of(self, device: int) -> Least:
+        """Minimise the bytes that one device holds, as if it had room for all."""
+
+    def memory_of_all(self) -> Least:
+        """Minimise the largest part of its memory that a device holds, as if it had room for all."""
+
+    def newly_on(self, device: int) -> Least:
+        """Minimise the number of operators that one device runs and may not."""
+
+    def needs(self, stages: Sequence[Stage]) -> dict[int, float]:
+        """Return the bytes that each used device holds."""
+
+    def with_room(self, room: Floats) -> Family:
+        """Return the case with other capacities."""
+
+    def with_allowed(self, pairs: Sequence[tuple[int, int]]) -> Family:
+        """Return the case in which these operators may run on these devices too."""
+
+    def broken(self, stages: Sequence[Stage]) -> list[str]:
+        """Return what the verifier finds wrong."""
+
+    def others(self) -> list[Remedy]:
+        """Return remedies of the family alone: links, slices that need not be contiguous."""
+
+
+def explain(case: Case | StepCase, *, time_limit_seconds: float = SECONDS) -> str:
+    """Return why there is no plan, in words; empty when one was found here."""
+    from isthmus.planning.slicing import relax_sums
+
+    if isinstance(case, SumCase):
+        return relax_sums.explain(case, time_limit_seconds=time_limit_seconds)
+    until = time.perf_counter() + time_limit_seconds
+    family = family_of(case, until)
+    if reason := remedy.nowhere(case.graph, case.devices, family.allowed):
         return reason
-    device_of, finished = _least_overrun(plain, time_limit_seconds)
-    if device_of is None:
-        return _links(plain, time_limit_seconds) if finished else _unknown(time_limit_seconds)
-    passed = [*_memory(case, device_of), *_limits(case, device_of)]
-    loose = isinstance(case, LoadCase) and any("no pipeline" in entry for entry in _broken(case, device_of))
-    if not passed:
-        return _not_contiguous() if loose else ""
-    ends = ["", " for slices that need not be contiguous"][loose] + ["; less may do", ""][finished]
-    return "; ".join(passed) + ends
-
-
-def _only_feasibility(case: Case) -> SumCase:
-    """Return the case with costs that are 0 or infinite; what a limit cannot count is infinite too."""
-    import numpy as np
-
-    if isinstance(case, LoadCase):
-        link = np.zeros_like(case.send_seconds)
-        costs, links, sized = [case.seconds], [link], [case.send_seconds, case.receive_seconds]
-    else:
-        parts: list[SumCase | Limit] = [case, *case.limits]
-        costs = [part.cost for part in parts]
-        links, sized = [part.link_fixed for part in parts], [part.link_per_size for part in parts]
-    return SumCase(
-        graph=case.graph,
-        devices=case.devices,
-        cost=_zero_or_infinite(costs),
-        memory_bytes=case.memory_bytes,
-        capacity_bytes=case.capacity_bytes,
-        link_fixed=_zero_or_infinite(links),
-        link_per_size=_zero_or_infinite(sized),
-        monotone=isinstance(case, SumCase) and case.monotone,
-        limits=case.limits if isinstance(case, SumCase) else (),
-    )
-
-
-def _zero_or_infinite(matrices: list[Floats]) -> Floats:
-    import numpy as np
-
-    return np.where(np.isfinite(sum(matrices)), 0.0, np.inf)
-
-
-def _allowed(case: SumCase) -> NDArray[np.bool_]:
-    import numpy as np
-
-    found: NDArray[np.bool_] = np.isfinite(case.graph.arrays.sum_blocks(case.cost))
-    return found
-
-
-def _nowhere(case: Case, allowed: NDArray[np.bool_]) -> str:
-    """Name operators that no device may run, alone or with what they are co-located with."""
-    import numpy as np
-
-    cost = _only_feasibility(case).cost
-    names, said = case.graph.names, []
-    for block in np.flatnonzero(~allowed.any(axis=1)):
-        members = case.graph.colocated[block]
-        alone = [v for v in members if not np.isfinite(cost[v]).any()]
-        if alone or len(members) == 1:
-            said.append(f"{names[alone[0]]} may not or cannot run on any of {', '.join(case.devices)}")
-            continue
-        where = (
-            f"{names[v]} on {' or '.join(case.devices[d] for d in np.flatnonzero(np.isfinite(cost[v])))} only"
-            for v in members
-            if not np.isfinite(cost[v]).all()
-        )
-        said.append(f"operators that must be on one device can run on none together: {_some(list(where))}")
-    return f"{_some(said)}; a device that can run it would make a plan possible" if said else ""
-
-
-def _tiers(case: SumCase, allowed: NDArray[np.bool_]) -> str:
-    """Put every block on the earliest tier that what it reads allows; name one for which there is none."""
-    import numpy as np
-
-    if not case.monotone:
+    first = family.any_plan()
+    if first.stages is not None:
         return ""
-    first = allowed.argmax(axis=1)
-    waiting = True
-    while waiting:
-        waiting = False
-        for u, v in case.graph.arrays.edges.tolist():
-            if first[v] >= first[u]:
-                continue
-            later = np.flatnonzero(allowed[v, first[u] :])
-            if not len(later):
-                tier, last = case.devices[first[u]], case.devices[np.flatnonzero(allowed[v])[-1]]
-                return (
-                    f"{_name(case, v)} reads what comes from {tier} at the earliest, and can run on {last} at "
-                    f"the latest, an earlier tier; running it on {tier}, or letting data go back, would make a plan "
-                    "possible"
-                )
-            first[v] = first[u] + later[0]
-            waiting = True
-    return ""
+    said = remedy.sentence(remedies(family, until))
+    if not said:
+        return relax_sums.unknown(time_limit_seconds)
+    return said if first.proven else f"no plan was found where one was looked for: {said}"
 
 
-def _least_overrun(case: SumCase, seconds: float) -> tuple[Ints | None, bool]:
-    """Return the assignment of blocks that passes memory and limits by least, and whether that is proven."""
-    model = build(case, elastic=True)
-    if model is None:
-        return None, False
-    outcome = model.programme.solve(seconds)
-    return model.read(outcome), outcome.finished
+def family_of(case: LoadCase | StepCase, until: float) -> Family:
+    """Return what answers for a case; ``until``: of ``time.perf_counter``, when searches without an end of their own
+    stop."""
+    from isthmus.planning.slicing import relax_load, relax_step
+
+    if isinstance(case, StepCase):
+        return relax_step.Steps(case)
+    if case.contiguous or case.replicated:
+        return relax_load.Pipelines(case)
+    return relax_load.Anywhere(case, until)
 
 
-def _memory(case: Case, device_of: Ints) -> list[str]:
+def remedies(family: Family, until: float) -> list[Remedy]:
+    """Return what would make a plan possible, one remedy of each kind that does; two things where one is not enough."""
+    found = _memory(family, until) or [*family.others(), *_allowed(family, until)]
+    return found or _both(family, until)
+
+
+def _memory(family: Family, until: float) -> list[Remedy]:
+    """More memory on the one device where least of it is needed, or on all."""
     import numpy as np
 
-    on = device_of[case.graph.arrays.block_of]
-    said = []
-    for d, name in enumerate(case.devices):
-        needs, has = float(case.memory_bytes[on == d].sum()), float(case.capacity_bytes[d])
-        if needs > has * (1 + 1e-9):
-            more = format_bytes(int(np.ceil(needs - has)))
-            said.append(
-                f"needs {format_bytes(int(np.ceil(needs)))} for {int((on == d).sum())} operators on {name}, which has "
-                f"{format_bytes(int(has))}; {more} more on {name} would make a plan possible"
-            )
-    return said
+    room, best, complete = family.case.capacity_bytes, [], True
+    for members in family.kinds():
+        if not np.isfinite(room[members[0]]):
+            continue
+        if time.perf_counter() > until:
+            complete = False
+            break
+        least = family.memory_of(members[0])
+        complete = complete and least.proven
+        if least.stages is not None:
+            needed = family.needs(least.stages)[members[0]]
+            best.append((remedy.more_bytes(needed, float(room[members[0]])), needed, members, least))
+    found = [_on_one(family, *min(best, key=lambda entry: entry[0]), complete=complete)] if best else []
+    return [entry for entry in (*found, _on_all(family)) if entry is not None]
 
 
-def _limits(case: Case, device_of: Ints) -> list[str]:
-    said = []
-    for limit in case.limits if isinstance(case, SumCase) else ():
-        excess = limit_excess(case.graph, limit, device_of)
-        if excess > 0:
-            said.append(
-                f"needs a {limit.name} of {limit.most + excess:.6g} {limit.unit} where at most {limit.most:.6g} "
-                f"{limit.unit} is allowed; {excess:.3g} {limit.unit} more would make a plan possible"
-            )
-    return said
+def _on_one(
+    family: Family, more: int, needed: float, members: tuple[int, ...], least: Least, *, complete: bool
+) -> Remedy | None:
+    case, name = family.case, remedy.one_of([family.case.devices[d] for d in members])
+    room = case.capacity_bytes.copy()
+    missing = f"needs {remedy.size(needed)} on {name}, which has {remedy.size(float(room[members[0]]))}"
+    room[members[0]] += more
+    return _seen(family.with_room(room), least, missing, f"{remedy.size(more)} more on {name}", complete)
 
 
-def _links(case: SumCase, seconds: float) -> str:
-    """Name the fewest transfers that no link carries."""
+def _on_all(family: Family) -> Remedy | None:
     import numpy as np
 
-    missing = np.isinf(case.link_fixed) | (
-        np.isinf(case.link_per_size) & bool((case.graph.arrays.size > 0).any())
-    )
-    open_ = dataclasses.replace(
-        case,
-        link_fixed=missing.astype(float),
-        link_per_size=np.zeros_like(case.link_per_size),
-        capacity_bytes=np.full(len(case.devices), np.inf),
-        limits=(),
-    )
-    model = build(open_)
-    device_of = model.read(model.programme.solve(seconds)) if model is not None else None
-    if device_of is None:
-        return _unknown(seconds)
-    graph = case.graph.arrays
-    source, target = device_of[graph.producer[graph.signal]], device_of[graph.consumer]
-    lost = np.flatnonzero((source != target) & missing[source, target])
-    said = [
-        f"{_name(case, graph.producer[graph.signal[k]])} on {case.devices[source[k]]} to "
-        f"{_name(case, graph.consumer[k])} on {case.devices[target[k]]}"
-        for k in lost
-    ]
-    links = dict.fromkeys(f"{case.devices[source[k]]} to {case.devices[target[k]]}" for k in lost)
-    if not links:
-        return "memory, limits and links cannot be met together; links between all devices would make a plan possible"
-    return f"no link carries {_some(said)}; a link from {_some(list(links))} would make a plan possible" + (
-        "" if np.isinf(case.capacity_bytes).all() and not case.limits else " as far as links go"
-    )
+    least, room, names = family.memory_of_all(), family.case.capacity_bytes, family.case.devices
+    if least.stages is None:
+        return None
+    needs = {d: needed for d, needed in family.needs(least.stages).items() if np.isfinite(room[d])}
+    times = remedy.factor(max((needed / room[d] for d, needed in needs.items() if room[d]), default=1.0))
+    short = {names[d]: needed for d, needed in needs.items() if needed > room[d] * (1 + 1e-9)}
+    missing = f"devices are short of memory together: as much as {remedy.every_device(short)} is needed"
+    would_do = f"{times:g} times the memory on every device"
+    return _seen(family.with_room(room * times), least, missing, would_do, least.proven)
 
 
-def _broken(case: LoadCase, device_of: Ints) -> list[str]:
-    return violations(case, stages_of(case.graph, device_of))
+def _allowed(family: Family, until: float) -> list[Remedy]:
+    """Operators that one device would have to run beside those that it may: as few as possible."""
+    best, complete = [], True
+    for members in family.kinds():
+        if time.perf_counter() > until:
+            complete = False
+            break
+        least = family.newly_on(members[0])
+        complete = complete and least.proven
+        if least.stages is not None:
+            pairs = _new_pairs(family, least.stages)
+            best.append((len(pairs), pairs, least))
+    if not best:
+        return []
+    _, pairs, least = min(best, key=lambda entry: entry[0])
+    names, device = family.case.graph.names, family.case.devices[pairs[0][1]]
+    ran = remedy.some([names[v] for v, _ in pairs])
+    missing = "no plan within memory keeps every operator where it may run"
+    found = _seen(family.with_allowed(pairs), least, missing, f"running {ran} on {device}", complete)
+    return [found] if found is not None else []
 
 
-def _not_contiguous() -> str:
-    return (
-        "every operator has its place within memory and links, but not in contiguous slices; "
-        "slices that need not be contiguous would make a plan possible"
-    )
+def _new_pairs(family: Family, stages: Sequence[Stage]) -> list[tuple[int, int]]:
+    return [(v, d) for s in stages for v in s.operators for d in s.devices if not family.allowed[v, d]]
 
 
-def _unknown(seconds: float) -> str:
-    return f"no plan was found, and in {seconds:g} s no proof of what stands against one; allow more time"
+def _both(family: Family, until: float) -> list[Remedy]:
+    """What does when memory is no limit, and then the memory that this takes."""
+    import numpy as np
+
+    room = family.case.capacity_bytes
+    roomy = family.with_room(np.full(len(room), np.inf))
+    for first in [*roomy.others(), *_allowed(roomy, until)]:
+        changed = family_of(_narrow(first.case), until).with_room(room)
+        for second in _memory(changed, until)[:1]:
+            missing = f"{first.missing}; then {second.missing}"
+            would_do = f"{first.would_do} and {second.would_do}"
+            return [Remedy(missing, would_do, second.case, least=False)]
+    return []
 
 
-def _name(case: SumCase, block: int) -> str:
-    return case.graph.names[case.graph.colocated[block][0]]
+def _narrow(case: Case | StepCase) -> LoadCase | StepCase:
+    if isinstance(case, SumCase):
+        raise TypeError("a remedy leaves a case in its family")
+    return case
 
 
-def _some(said: list[str]) -> str:
-    rest = len(said) - NAMED
-    return ", ".join(said[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+def _seen(relaxed: Family, least: Least, missing: str, would_do: str, proven: bool) -> Remedy | None:
+    """Return the remedy, if the verifier finds nothing wrong with its plan."""
+    if least.stages is None or relaxed.broken(least.stages):
+        return None
+    return Remedy(missing, would_do, relaxed.case, proven)

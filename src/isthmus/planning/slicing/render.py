@@ -77,7 +77,7 @@ def _transfers(plan: SlicePlan) -> Iterator[str]:
                 duration(entry.seconds),
                 entry.transport,
                 entry.dtype or "as it is",
-                "-" if entry.leakage_r2 is None else f"{entry.leakage_r2:.2f}",
+                "-" if entry.leakage_r2 is None else f"{entry.leakage_r2:.3f}",
                 MARK if slowest is not None and slowest.transfer == k else "",
             )
         )

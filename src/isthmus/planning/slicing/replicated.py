@@ -10,16 +10,15 @@ programme over ranges, counts of devices and the kinds beside a slice is therefo
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isthmus.errors import InvalidCase, NoPlan
 from isthmus.planning.slicing import verify
 from isthmus.planning.slicing.kinds import Kinds, kinds
 from isthmus.planning.slicing.replica import INSTANT, divisible_bound, shares
+from isthmus.planning.slicing.replicated_land import Land
 from isthmus.planning.slicing.solution import Solution, Stage
 from isthmus.planning.slicing.step_bound import Used
 from isthmus.planning.slicing.step_case import cut_positions, is_chain
@@ -38,7 +37,6 @@ METHOD = "dynamic programme over ranges and counts of replicas"
 MOST_ROWS = 400_000
 """Positions times units times pairs of neighbours; beyond that, fewer devices or cuts are planned with."""
 MOST_CELLS = 40_000_000
-ROUNDING = 5e-10
 Hop = tuple[int, int, int]
 """A slice: first position, the one behind its last, unit."""
 
@@ -58,11 +56,7 @@ def solve(case: LoadCase) -> Solution:
     land, given_up = _affordable(case)
     hops = _Programme(land).run()
     if not hops:
-        raise NoPlan(
-            f"no ranges of operators fit: an operator needs up to {case.memory_bytes.max():,.0f} bytes, all need "
-            f"{case.memory_bytes.sum():,.0f}, and the devices have at most {case.capacity_bytes.max():,.0f} each: "
-            f"add memory or a device that may run them"
-        )
+        raise NoPlan("no ranges of operators fit the devices' memory and what each may run")
     stages = _stages(land, hops)
     value = max(verify.loads(case, stages).values())
     if not is_chain(case.graph):
@@ -81,104 +75,11 @@ def solve(case: LoadCase) -> Solution:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Land:
-    """Matrices ``[P, P]`` are by a range's first place for a cut and the one behind it."""
-
-    case: LoadCase
-    kinds: Kinds
-    positions: tuple[int, ...]
-
-    @functools.cached_property
-    def units(self) -> tuple[tuple[int, ...], ...]:
-        every = itertools.product(*(range(count + 1) for count in self.kinds.counts))
-        return tuple(unit for unit in every if any(unit))
-
-    @functools.cached_property
-    def sides(self) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
-        """What each kind pays to receive from, and to send to, a neighbour; distinct. 0 is no neighbour."""
-        nothing = (0.0,) * len(self.kinds.counts)
-        return [(nothing, nothing), *sorted({self._side(unit) for unit in self.units})]
-
-    @functools.cached_property
-    def side_of(self) -> tuple[int, ...]:
-        """Of each unit, as a neighbour."""
-        index = {side: k + 1 for k, side in enumerate(self.sides[1:])}
-        return tuple(index[self._side(unit)] for unit in self.units)
-
-    def _side(self, unit: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        pace_in, pace_out = self.kinds.pace_in(), self.kinds.pace_out()
-        used = [t for t, count in enumerate(unit) if count]
-        receive = self.kinds.receive[used].max(axis=0) if pace_in is None else pace_in
-        send = self.kinds.send[:, used].max(axis=1) if pace_out is None else pace_out
-        return tuple(receive.tolist()), tuple(send.tolist())
-
-    @functools.cached_property
-    def sizes(self) -> tuple[Floats, Floats]:
-        """What a range receives and sends, ``[P, P]``: each signal once."""
-        import numpy as np
-
-        place = {v: position for position, v in enumerate(self.case.graph.topological)}
-        at = np.array(self.positions)
-        comes, goes = np.zeros((2, len(at), len(at)))
-        for signal in self.case.graph.signals:
-            made, read = place[signal.producer], sorted(place[v] for v in signal.consumers)
-            if not read:
-                continue
-            next_read = np.searchsorted(read, at)
-            first = np.where(next_read < len(read), np.array([*read, len(place)])[next_read], len(place))
-            comes += (
-                signal.size * ((at > made) & (first < len(place)))[:, None] * (first[:, None] < at[None, :])
-            )
-            goes += signal.size * (at <= made)[:, None] * ((at > made) & (at <= read[-1]))[None, :]
-        return comes, goes
-
-    @functools.cached_property
-    def computing(self) -> list[Floats]:
-        """Of each kind, seconds of ranges, ``[P, P]``; inf where it may not run them or they do not fit."""
-        import numpy as np
-
-        order, at = list(self.case.graph.topological), np.array(self.positions)
-        weights = np.concatenate([[0.0], self.case.memory_bytes[order].cumsum()])[at]
-        found = []
-        for members in self.kinds.members:
-            each = self.case.seconds[order, members[0]]
-            done = np.concatenate([[0.0], np.where(np.isfinite(each), each, 0.0).cumsum()])[at]
-            barred = np.concatenate([[0], np.isinf(each).cumsum()])[at]
-            allowed = (at[None, :] > at[:, None]) & (barred[None, :] == barred[:, None])
-            room = float(self.case.capacity_bytes[members[0]]) * (1 + ROUNDING)
-            allowed &= weights[None, :] - weights[:, None] <= room
-            found.append(np.where(allowed, np.maximum(done[None, :] - done[:, None], 0.0), np.inf))
-        return found
-
-    @functools.cache  # noqa: B019 - lives as long as the search
-    def load(self, unit: int, before: int, behind: int) -> Floats:
-        """Return the load of every range on a unit between two sides, ``[P, P]``."""
-        import numpy as np
-
-        comes, goes = self.sizes
-        receive, send = self.sides[before][0], self.sides[behind][1]
-        rate, barred = np.zeros_like(comes), np.zeros(comes.shape, dtype=bool)
-        for t, count in enumerate(self.units[unit]):
-            if count:
-                moved = [
-                    np.where(comes > 0, comes, 0.0) * receive[t],
-                    np.where(goes > 0, goes, 0.0) * send[t],
-                ]
-                parts = np.array(
-                    [self.computing[t], *(np.nan_to_num(m, nan=0.0, posinf=np.inf) for m in moved)]
-                )
-                busy = parts.max(axis=0) if self.case.overlap else parts.sum(axis=0)
-                barred |= np.isinf(busy)
-                rate += count / np.maximum(busy, INSTANT)
-        return np.where(barred, np.inf, 1 / np.where(barred, 1.0, rate))
-
-
 class _Programme:
     """``best[u, v][p, c]``: the least load of slices that end at position p and use the devices counted by c,
     the last of which looks like side u, when the next will look like side v."""
 
-    def __init__(self, land: _Land) -> None:
+    def __init__(self, land: Land) -> None:
         import numpy as np
 
         self.land, self.used, size = land, Used(land.kinds.counts), len(land.positions)
@@ -239,7 +140,7 @@ class _Programme:
         return []
 
 
-def _stages(land: _Land, hops: list[Hop]) -> tuple[Stage, ...]:
+def _stages(land: Land, hops: list[Hop]) -> tuple[Stage, ...]:
     """Name the devices, and divide the samples so that the replicas of a slice end at once."""
     free = [list(members) for members in land.kinds.members]
     order, stages = land.case.graph.topological, []
@@ -254,19 +155,19 @@ def _stages(land: _Land, hops: list[Hop]) -> tuple[Stage, ...]:
     )
 
 
-def _affordable(case: LoadCase) -> tuple[_Land, list[str]]:
+def _affordable(case: LoadCase) -> tuple[Land, list[str]]:
     """Lay the case out, with fewer devices or cuts where all are too many; say so."""
     import numpy as np
 
     found = kinds(case)
-    land, given_up = _Land(case, found, cut_positions(case.graph)), []
+    land, given_up = Land(case, found, cut_positions(case.graph)), []
     barred = np.isinf(case.seconds).sum(axis=0)
     speed = np.where(np.isfinite(case.seconds), case.seconds, 0.0).sum(axis=0)
     ranked = sorted(range(len(case.devices)), key=lambda d: (barred[d], speed[d], d))
     kept = len(ranked)
     while kept > 1 and not _cheap(land, min(len(land.positions), 50)):
         kept -= 1
-        land = _Land(case, _only(found, set(ranked[:kept])), land.positions)
+        land = Land(case, _only(found, set(ranked[:kept])), land.positions)
     if kept < len(ranked):
         given_up.append(f"of {len(ranked)} devices, the {kept} fastest alone were planned with")
     most = len(land.positions)
@@ -275,11 +176,11 @@ def _affordable(case: LoadCase) -> tuple[_Land, list[str]]:
     if most < len(land.positions):
         given_up.append(f"of {len(land.positions)} places for a cut, {most} were searched")
         chosen = np.linspace(0, len(land.positions) - 1, most).round().astype(int)
-        land = _Land(case, land.kinds, tuple(land.positions[k] for k in sorted(set(chosen.tolist()))))
+        land = Land(case, land.kinds, tuple(land.positions[k] for k in sorted(set(chosen.tolist()))))
     return land, given_up
 
 
-def _cheap(land: _Land, positions: int) -> bool:
+def _cheap(land: Land, positions: int) -> bool:
     states = Used(land.kinds.counts).size
     if states > MOST_ROWS or states * 2 ** len(land.kinds.counts) > MOST_ROWS:
         return False

@@ -18,8 +18,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """``source``: the device at which the raw input lies and to which the results go; the first device
     when empty. ``batch``: samples of a request, or of a micro-batch of training. ``cast``: what 32-bit
     floating point tensors are turned into where they cross. ``tiers``: data moves only to later devices,
-    in the order given. ``leaky``: tensors from which the raw input can be rebuilt better than the policy
-    allows: what reads them stays where raw data may lie.
+    in the order given. ``leaky``: tensors that only devices may read where raw data may lie, beside those
+    that the policy and the figures of ``make_plan`` keep there.
     """
 
     objective: Objective = "latency"

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -42,14 +40,37 @@ class CutCertificate:
     flow: NDArray[np.int64]
     scale: float
 
+    def describe(self, bound: float) -> str:
+        """Return in words what is proven of a plan's bound: all of it."""
+        return f"a flow on {len(self.arcs):,} arcs whose value no plan is below"
+
 
 @dataclass(frozen=True, eq=False)
 class DualCertificate:
-    """Multipliers of the rows of a linear relaxation ``min c x, A x >= b, 0 <= x <= u``: any ``y >= 0``
-    proves ``b y - sum(u * max(0, A' y - c))`` as a bound (weak duality)."""
+    """Multipliers of constraints that link blocks of co-located operators: by Lagrangian duality any prove a bound,
+    which :func:`dual_check.check_dual` counts against the case.
 
-    rows: Mapping[str, float]
+    Shapes, for m devices, blocks in the order of ``Graph.colocated``: ``margins``: float64 ``[p, 2, m]``, for each pair
+    of blocks with signals from the first to the second, by these, what its ends are told of each device; of any sign.
+    The others are at least 0. ``sent``: ``[k, m, m]``, for each signal that several blocks read and each of these.
+    ``order``: ``[e, m - 1]``, of ordered tiers, for each distinct edge between blocks. ``memory``: ``[m]``, for each
+    byte; ``limits``: for each unit of what a limit counts. ``bound``: what they prove.
+    """
+
+    margins: NDArray[np.float64]
+    sent: NDArray[np.float64]
+    order: NDArray[np.float64]
+    memory: NDArray[np.float64]
+    limits: NDArray[np.float64]
     bound: float
+
+    def describe(self, bound: float) -> str:
+        """Return in words what is proven of a plan's bound."""
+        count = self.margins.size + self.sent.size + self.order.size + self.memory.size + self.limits.size
+        said = f"{count:,} multipliers of a linear relaxation"
+        if self.bound >= bound * (1 - 1e-6):
+            return f"{said} whose value no plan is below"
+        return f"{said}, which prove {self.bound:.6g}; the rest of the bound is the solver's own"
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,15 +71,17 @@ class Terrain:
     @functools.cached_property
     def units(self) -> tuple[tuple[int, ...], ...]:
         """Numbers of devices of each kind."""
-        every = itertools.product(*(range(count + 1) for count in self.counts))
-        return tuple(u for u in every if sum(u) == 1 or (sum(u) > 1 and self.case.replicated))
+        kinds = len(self.counts)
+        if not self.case.replicated:  # the product of all counts may have billions
+            return tuple(tuple(int(t == k) for t in range(kinds)) for k in reversed(range(kinds)))
+        return tuple(u for u in itertools.product(*(range(count + 1) for count in self.counts)) if any(u))
 
     @functools.cached_property
     def stages(self) -> int:
         """The most stages that a plan can have."""
         return min(len(self.positions) - 1, len(self.case.devices))
 
-    def _sums(self, values: Floats) -> Floats:
+    def sums(self, values: Floats) -> Floats:
         """Return sums over ranges: ``[P, P]`` of a vector ``[n]``; inf where one is inf or the range is empty."""
         import numpy as np
 
@@ -94,19 +96,19 @@ class Terrain:
     @functools.cached_property
     def weights(self) -> Floats:
         """Bytes of parameters, ``[P, P]``."""
-        return self._sums(self.case.parameter_bytes)
+        return self.sums(self.case.parameter_bytes)
 
     @functools.cached_property
     def activations(self) -> Floats:
         """Bytes that a micro-batch leaves, ``[P, P]``."""
-        return self._sums(self.case.activation_bytes)
+        return self.sums(self.case.activation_bytes)
 
     @functools.cached_property
     def _by_kind(self) -> list[tuple[Floats, Floats]]:
         first = [members[0] for members in self.kinds]
         case = self.case
         return [
-            (self._sums(case.forward_seconds[:, d]), self._sums(case.backward_seconds[:, d])) for d in first
+            (self.sums(case.forward_seconds[:, d]), self.sums(case.backward_seconds[:, d])) for d in first
         ]
 
     def _part(self, unit: tuple[int, ...], kind: int) -> Floats:
@@ -138,18 +140,26 @@ class Terrain:
             found.append((sides[0], sides[1]))
         return found
 
+    def needs(self, unit: int, later: int) -> dict[int, Floats]:
+        """Return the bytes that a stage needs on each device of each kind of a unit, with so many stages behind it:
+        ``[P, P]``, where it can run; inf or not a number elsewhere."""
+        held = min(self.case.microbatches, later + 1)
+        state = self.weights * self.case.state_bytes_per_weight_byte
+        numbers = self.units[unit]
+        alone = sum(numbers) == 1
+        return {
+            t: state + held * self.activations * (1.0 if alone else self._part(numbers, t))
+            for t, count in enumerate(numbers)
+            if count
+        }
+
     def fits(self, unit: int, later: int) -> Bools:
         """Return whether a stage fits into a unit's memory with so many stages behind it, ``[P, P]``."""
         import numpy as np
 
-        held = min(self.case.microbatches, later + 1)
-        state = self.weights * self.case.state_bytes_per_weight_byte
         allowed = np.isfinite(self.passes[unit][0] + self.passes[unit][1])
-        for t, count in enumerate(self.units[unit]):
-            if count:
-                room = float(self.case.capacity_bytes[self.kinds[t][0]])
-                part = 1.0 if sum(self.units[unit]) == 1 else self._part(self.units[unit], t)
-                allowed &= state + held * self.activations * part <= room * (1 + ROUNDING)
+        for t, needed in self.needs(unit, later).items():
+            allowed &= needed <= float(self.case.capacity_bytes[self.kinds[t][0]]) * (1 + ROUNDING)
         return allowed
 
     @functools.cached_property

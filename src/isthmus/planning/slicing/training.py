@@ -7,13 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from isthmus.errors import NoPlan
+from isthmus.planning.slicing import step_pairs
 from isthmus.planning.slicing.replica import INSTANT, shares
 from isthmus.planning.slicing.schedule import schedule
 from isthmus.planning.slicing.simulate import Step, Times, simulate
 from isthmus.planning.slicing.solution import Solution, Stage
 from isthmus.planning.slicing.step_bound import floor
 from isthmus.planning.slicing.step_case import StepCase, is_chain, prefix_cut_sizes
-from isthmus.planning.slicing.step_pairs import affordable, pairs
 from isthmus.planning.slicing.step_search import CLOSE, Search
 from isthmus.planning.slicing.step_terrain import Terrain, alike, terrain
 
@@ -46,10 +46,12 @@ def solve_step(case: StepCase, *, time_limit_seconds: float) -> Solution:
         NoPlan: no ranges fit into the devices' memory and can reach each other.
     """
     begun = time.perf_counter()
-    land, given_up = _affordable(case)
+    if (case.forward_seconds + case.backward_seconds).min(axis=1).max() == float("inf"):
+        raise NoPlan(_none_found(["an operator may run nowhere"]))
+    land, given_up = affordable(case)
     table = floor(land)
     if table.root == float("inf"):
-        raise NoPlan(_why(case, given_up))
+        raise NoPlan(_none_found(given_up))
     search = Search(table, begun + time_limit_seconds)
     search.try_plan(table.first_plan())
     passed = table.root
@@ -57,12 +59,12 @@ def solve_step(case: StepCase, *, time_limit_seconds: float) -> Solution:
         if passed >= search.limit or search.late():
             break
         passed = max(passed, search.sweep(width, most))
-        if search.pairs is None and search.plan and passed < search.limit and affordable(land):
-            search.pairs = pairs(land, search.limit)
+        if search.pairs is None and search.plan and passed < search.limit and step_pairs.affordable(land):
+            search.pairs = step_pairs.pairs(land, search.limit)
             passed = max(passed, search.pairs.root)
     if not search.plan:
-        raise NoPlan(_why(case, [*given_up, "the search found none in time"] if search.late() else given_up))
-    stages = _stages(land, search)
+        raise NoPlan(_none_found([*given_up, "the search found none in time"] if search.late() else given_up))
+    stages = name_devices(land, search.plan)
     value = simulate_step(case, stages).seconds
     bound = plain_bound(case) if given_up else passed
     proven = bound >= value * (1 - 2 * CLOSE)
@@ -133,12 +135,15 @@ def _finish(case: StepCase, stage: Stage) -> float:
     return float(2 * (count - 1) * (latency + weights / count * pace))
 
 
-def _stages(land: Terrain, search: Search) -> tuple[Stage, ...]:
-    """Name the devices that a plan counts, and give each its share."""
+def name_devices(land: Terrain, plan: Sequence[tuple[int, int, int]]) -> tuple[Stage, ...]:
+    """Name the devices that a plan counts, and give each its share.
+
+    ``plan``: from the last stage to the first: start, end (indices of positions) and unit.
+    """
     case, order = land.case, land.case.graph.topological
     free = [list(members) for members in land.kinds]
     found = []
-    for start, end, unit in reversed(search.plan):
+    for start, end, unit in reversed(plan):
         operators = order[land.positions[start] : land.positions[end]]
         chosen = [free[t].pop(0) for t, count in enumerate(land.units[unit]) for _ in range(count)]
         seconds = (case.forward_seconds + case.backward_seconds)[list(operators)][:, chosen].sum(axis=0)
@@ -146,7 +151,7 @@ def _stages(land: Terrain, search: Search) -> tuple[Stage, ...]:
     return tuple(found)
 
 
-def _affordable(case: StepCase) -> tuple[Terrain, list[str]]:
+def affordable(case: StepCase) -> tuple[Terrain, list[str]]:
     """Lay the case out, with fewer devices or cuts where all are too many; say so."""
     given_up = []
     land = terrain(case)
@@ -158,7 +163,7 @@ def _affordable(case: StepCase) -> tuple[Terrain, list[str]]:
     most = min(MOST_POSITIONS, int((MOST_NUMBERS / states) ** 0.5))
     if len(land.positions) > most:
         given_up.append(f"of {len(land.positions)} places for a cut, {most} were searched")
-        land = dataclasses.replace(land, positions=_fewer(land, most))
+        land = fewer_places(land, most)
     return land, given_up
 
 
@@ -190,8 +195,8 @@ def _fastest(land: Terrain) -> tuple[Terrain, int]:
     return best, len(ranked)
 
 
-def _fewer(land: Terrain, most: int) -> tuple[int, ...]:
-    """Choose places for cuts: of each part of the work, the one over which least is sent."""
+def fewer_places(land: Terrain, most: int) -> Terrain:
+    """Choose at most so many places for cuts: of each part of the work, the one over which least is sent."""
     import numpy as np
 
     case, at = land.case, np.array(land.positions)
@@ -202,15 +207,8 @@ def _fewer(land: Terrain, most: int) -> tuple[int, ...]:
     for position, bucket in zip(at[1:-1].tolist(), part[1:-1].tolist(), strict=True):
         if bucket not in best or case.crossing_bytes[position] < case.crossing_bytes[best[bucket]]:
             best[bucket] = position
-    return tuple(sorted({0, int(at[-1]), *best.values()}))
+    return dataclasses.replace(land, positions=tuple(sorted({0, int(at[-1]), *best.values()})))
 
 
-def _why(case: StepCase, given_up: list[str]) -> str:
-    state = float(case.parameter_bytes.sum()) * case.state_bytes_per_weight_byte
-    room = float(case.capacity_bytes.sum())
-    return (
-        f"no slices can be trained on these devices: weights, gradients and the optimizer need {state:,.0f} "
-        f"bytes and each micro-batch in flight {float(case.activation_bytes.sum()):,.0f}; all devices together have "
-        f"{room:,.0f}: add a device or memory, open links between them, or use smaller micro-batches"
-        + "".join(f" ({entry})" for entry in given_up)
-    )
+def _none_found(given_up: list[str]) -> str:
+    return "no slices can be trained on these devices" + "".join(f" ({entry})" for entry in given_up)

@@ -7,7 +7,7 @@ constraint or a bound is found here. Every plan passes it before anybody sees it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from isthmus.errors import PlanUnsound
@@ -27,10 +27,20 @@ def verify(case: Case, solution: Solution) -> float:
     Raises:
         PlanUnsound: it breaks a constraint, claims another value, or its bound is above its value.
     """
-    problems = violations(case, solution.stages)
-    if problems:
-        raise PlanUnsound(f"{solution.method} returned a plan that cannot run: {'; '.join(problems)}")
-    value = objective(case, solution.stages)
+    return claims(
+        solution, lambda: violations(case, solution.stages), lambda: objective(case, solution.stages)
+    )
+
+
+def claims(solution: Solution, problems: Callable[[], list[str]], count: Callable[[], float]) -> float:
+    """Return what a solution is worth by ``count``, where it breaks nothing and claims nothing else.
+
+    Raises:
+        PlanUnsound: it breaks a constraint, claims another value, or its bound is above its value.
+    """
+    if found := problems():
+        raise PlanUnsound(f"{solution.method} returned a plan that cannot run: {'; '.join(found)}")
+    value = count()
     slack = TOLERANCE * max(1.0, abs(value))
     if abs(value - solution.value) > slack:
         raise PlanUnsound(f"{solution.method} claims {solution.value!r}; counted again it is {value!r}")
@@ -42,7 +52,7 @@ def verify(case: Case, solution: Solution) -> float:
 def violations(case: Case, stages: Sequence[Stage]) -> list[str]:
     """Return every constraint that the stages break, in a sentence each; empty when they break none."""
     graph = case.graph
-    found = [*_complete(graph, stages), *_shares(case, stages)]
+    found = [*complete(graph, stages), *_shares(case, stages)]
     if found:
         return found
     cost = case.seconds if isinstance(case, LoadCase) else case.cost
@@ -120,7 +130,8 @@ def _sums(case: SumCase, stages: Sequence[Stage]) -> Iterable[str]:
             yield f"{limit.name} is {value:g} {limit.unit}; at most {limit.most:g} {limit.unit} is allowed"
 
 
-def _complete(graph: Graph, stages: Sequence[Stage]) -> Iterable[str]:
+def complete(graph: Graph, stages: Sequence[Stage]) -> Iterable[str]:
+    """Every operator is in one slice."""
     placed = sorted(v for stage in stages for v in stage.operators)
     if placed != list(range(len(graph.names))):
         yield f"{len(graph.names)} operators have to be placed once each; {len(placed)} placements were made"
@@ -131,12 +142,17 @@ def _shares(case: Case, stages: Sequence[Stage]) -> Iterable[str]:
     if len(used) != len(set(used)) and (not isinstance(case, SumCase)):
         yield "a device is in two slices"
     for stage in stages:
-        if len(stage.devices) != len(stage.shares) or abs(sum(stage.shares) - 1) > TOLERANCE:
-            yield f"shares {stage.shares} of {len(stage.devices)} devices do not sum to 1"
+        yield from whole(stage)
         if any(not 0 <= device < len(case.devices) for device in stage.devices):
             yield f"devices {stage.devices} are not all there"
         if len(stage.devices) > 1 and not (isinstance(case, LoadCase) and case.replicated):
             yield "a slice is on several devices, which the case does not allow"
+
+
+def whole(stage: Stage) -> Iterable[str]:
+    """Each device of a slice has a share of the samples, and all are dealt out."""
+    if len(stage.devices) != len(stage.shares) or abs(sum(stage.shares) - 1) > TOLERANCE:
+        yield f"shares {stage.shares} of {len(stage.devices)} devices do not sum to 1"
 
 
 def _allowed(case: Case, cost: Floats, stages: Sequence[Stage]) -> Iterable[str]:
@@ -161,12 +177,14 @@ def _memory(case: Case, stages: Sequence[Stage]) -> Iterable[str]:
 
 
 def _contiguous(graph: Graph, stage_of: dict[int, int]) -> Iterable[str]:
-    """The graph of slices has no cycle: forward edges as they are, those of the backward pass reversed.
-    An edge from the forward to the backward pass turns around at the loss, and binds nothing."""
+    """The graph of slices has no cycle, by the edges between forward operators. Backward ones go with the forward
+    ones of their group; edges of the backward pass to or from one that has none count in reverse."""
     after: dict[int, set[int]] = defaultdict(set)
     backward = graph.backward or (False,) * len(graph.names)
+    alone = {v for group in graph.colocated if all(backward[v] for v in group) for v in group}
     for u, v in graph.edges:
-        if backward[u] == backward[v] and stage_of[u] != stage_of[v]:
+        binds = not backward[u] or not alone.isdisjoint((u, v))
+        if backward[u] == backward[v] and binds and stage_of[u] != stage_of[v]:
             first, second = (v, u) if backward[u] else (u, v)
             after[stage_of[first]].add(stage_of[second])
     left = set(stage_of.values())

@@ -11,9 +11,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from isthmus.errors import PlanUnsound
 from isthmus.planning.slicing.solution import Solution, Stage
-from isthmus.planning.slicing.verify import TOLERANCE
+from isthmus.planning.slicing.verify import TOLERANCE, claims, complete, whole
 
 if TYPE_CHECKING:
     from isthmus.planning.slicing.case import Floats
@@ -26,28 +25,21 @@ def verify_step(case: StepCase, solution: Solution) -> float:
     Raises:
         PlanUnsound: it breaks a constraint, claims another value, or its bound is above its value.
     """
-    problems = step_violations(case, solution.stages)
-    if problems:
-        raise PlanUnsound(f"{solution.method} returned a plan that cannot run: {'; '.join(problems)}")
-    value = step_seconds(case, solution.stages)
-    slack = TOLERANCE * max(1.0, abs(value))
-    if abs(value - solution.value) > slack:
-        raise PlanUnsound(f"{solution.method} claims {solution.value!r}; counted again it is {value!r}")
-    if solution.bound > value + slack:
-        raise PlanUnsound(f"{solution.method} claims that no plan is below {solution.bound!r}; its own is")
-    return value
+    return claims(
+        solution,
+        lambda: step_violations(case, solution.stages),
+        lambda: step_seconds(case, solution.stages),
+    )
 
 
 def step_violations(case: StepCase, stages: Sequence[Stage]) -> list[str]:
     """Return every constraint that the stages break, in a sentence each; empty when they break none."""
     names, order = case.graph.names, case.graph.topological
-    placed = [v for stage in stages for v in stage.operators]
     used = [device for stage in stages for device in stage.devices]
-    if sorted(placed) != list(range(len(names))):
-        return [f"{len(names)} operators have to be placed once each; {len(placed)} placements were made"]
+    if found := list(complete(case.graph, stages)):
+        return found
     if any(not 0 <= device < len(case.devices) for device in used):
         return [f"devices {used} are not all there"]
-    found = []
     start = 0
     for k, stage in enumerate(stages):
         end = start + len(stage.operators)
@@ -58,17 +50,16 @@ def step_violations(case: StepCase, stages: Sequence[Stage]) -> list[str]:
         found.append("a device is in two slices")
     for stage in stages:
         found += _shares(case, stage)
+    stage_of = {v: k for k, stage in enumerate(stages) for v in stage.operators}
     for members in case.graph.colocated:
-        if sum(not set(members).isdisjoint(stage.operators) for stage in stages) > 1:
+        if len({stage_of[v] for v in members}) > 1:
             found.append(f"{', '.join(names[v] for v in members)} must be on one device, and are not")
     found += _links(case, stages)
-    found += [entry for k in range(len(stages)) for entry in _memory(case, stages, k)]
-    return found
+    return found + list(_memory(case, stages))
 
 
 def _shares(case: StepCase, stage: Stage) -> Iterable[str]:
-    if len(stage.devices) != len(stage.shares) or abs(sum(stage.shares) - 1) > TOLERANCE:
-        yield f"shares {stage.shares} of {len(stage.devices)} devices do not sum to 1"
+    yield from whole(stage)
     if len(stage.devices) > 1 and not case.replicated:
         yield "a slice is on several devices, which the case does not allow"
     for v in stage.operators:
@@ -88,17 +79,47 @@ def _links(case: StepCase, stages: Sequence[Stage]) -> Iterable[str]:
             yield f"{case.devices[source]} cannot send to {case.devices[target]}"
 
 
-def _memory(case: StepCase, stages: Sequence[Stage], k: int) -> Iterable[str]:
-    stage = stages[k]
-    held = min(case.microbatches, len(stages) - k)
-    weights = sum(float(case.parameter_bytes[v]) for v in stage.operators)
-    activations = sum(float(case.activation_bytes[v]) for v in stage.operators)
-    for device, share in zip(stage.devices, stage.shares, strict=False):
-        needed = weights * (2 + case.optimizer_bytes_per_weight_byte) + held * activations * share
+def step_bytes(case: StepCase, stages: Sequence[Stage]) -> dict[int, float]:
+    """Return what each used device holds at most: weights, gradients, the optimizer's state, and the activations of its
+    share of the micro-batches in flight."""
+    found = {}
+    for k, stage in enumerate(stages):
+        held = min(case.microbatches, len(stages) - k)
+        weights = sum(float(case.parameter_bytes[v]) for v in stage.operators)
+        activations = sum(float(case.activation_bytes[v]) for v in stage.operators)
+        for device, share in zip(stage.devices, stage.shares, strict=False):
+            state = weights * (2 + case.optimizer_bytes_per_weight_byte)
+            found[device] = state + held * activations * share
+    return found
+
+
+def step_busy(case: StepCase, stages: Sequence[Stage]) -> dict[int, float]:
+    """Return the seconds of a step that each used device works: all its passes, what it sends where it cannot compute
+    meanwhile, and the sum of gradients with its replicas."""
+    found = {}
+    for k, stage in enumerate(stages):
+        sent = 0.0
+        if not case.overlap:
+            sent = sum(
+                _transfer(case, stages, k, other) for other in (k - 1, k + 1) if 0 <= other < len(stages)
+            )
+        for device, share in zip(stage.devices, stage.shares, strict=True):
+            passes = sum(
+                float(case.forward_seconds[v, device] + case.backward_seconds[v, device])
+                for v in stage.operators
+            )
+            found[device] = case.microbatches * (share * passes + sent) + _sum_gradients(case, stage)
+    return found
+
+
+def _memory(case: StepCase, stages: Sequence[Stage]) -> Iterable[str]:
+    for device, needed in step_bytes(case, stages).items():
         if needed > float(case.capacity_bytes[device]) * (1 + TOLERANCE):
+            held = next(len(stages) - k for k, stage in enumerate(stages) if device in stage.devices)
             yield (
-                f"{case.devices[device]} needs {needed:,.0f} bytes to train its slice with {held} "
-                f"micro-batches in flight, but has {float(case.capacity_bytes[device]):,.0f}"
+                f"{case.devices[device]} needs {needed:,.0f} bytes to train its slice with "
+                f"{min(case.microbatches, held)} micro-batches in flight, but has "
+                f"{float(case.capacity_bytes[device]):,.0f}"
             )
 
 

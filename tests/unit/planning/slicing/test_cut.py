@@ -14,6 +14,7 @@ from isthmus.errors import InvalidCase, NoPlan, PlanUnsound
 from isthmus.planning.slicing import cut
 from isthmus.planning.slicing.case import Graph, Signal, SumCase
 from isthmus.planning.slicing.certificates import check_cut
+from isthmus.planning.slicing.cut_network import build
 from isthmus.planning.slicing.solution import CutCertificate
 from isthmus.planning.slicing.verify import verify
 
@@ -45,10 +46,11 @@ def test_brute_force_on_arrays_is_the_verifiers() -> None:
         assert best(case) == (pytest.approx(found[0], rel=1e-12) if found else np.inf)
 
 
-def test_a_thousand_tiered_cases_equal_brute_force() -> None:
+@pytest.mark.parametrize("cases", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_tiered_cases_equal_brute_force(cases: int) -> None:
     dice = random.Random(12)
     exact = impossible = counted_once = 0
-    for _ in range(1000):
+    for _ in range(cases):
         case = tiers(dice, monotone=dice.random() < 0.7)
         least = best(case)
         assert cut.applies(case) == ""
@@ -69,8 +71,8 @@ def test_a_thousand_tiered_cases_equal_brute_force() -> None:
             counted_once += 1
             assert len(case.devices) > 2
             assert "counts a hop once" in found.given_up
-    assert exact >= 900
-    assert impossible >= 10
+    assert exact >= 0.9 * cases
+    assert impossible >= 0.01 * cases
     assert counted_once >= 1
 
 
@@ -207,6 +209,25 @@ def test_a_certificate_of_a_dearer_placing_proves_no_more() -> None:
     certificate = cut.minimum_cut(dearer).certificate
     assert isinstance(certificate, CutCertificate)
     assert check_cut(case, certificate) <= best(case)
+
+
+def test_a_flow_from_the_sink_cuts_as_one_from_the_source() -> None:
+    dice = random.Random(17)
+    turned = 0
+    for _ in range(100):
+        case = tiers(dice, monotone=dice.random() < 0.7)
+        if best(case) == np.inf:
+            continue
+        network = build(case)
+        one, other = (cut.maximum_flow(dataclasses.replace(network, backward=way)) for way in (False, True))
+        assert one.value == other.value
+        for found in (one, other):
+            leaving = found.on_source_side[network.tail] & ~found.on_source_side[network.head]
+            assert network.capacity[leaving].sum() == found.value
+            certificate = CutCertificate(network.arcs.T, network.capacity, found.flow, network.scale)
+            assert check_cut(case, certificate) <= best(case) * (1 + 1e-12)
+        turned += network.backward
+    assert 10 <= turned <= 90
 
 
 def test_a_large_graph_equals_the_sum_of_its_halves() -> None:

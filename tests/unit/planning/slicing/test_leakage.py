@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from isthmus import documents
 from isthmus.adapters.local.records import MemoryRecords
@@ -14,7 +15,7 @@ from isthmus.model import layout
 from isthmus.model.leakage import Leakage, LeakageReport
 from isthmus.model.network import NetworkProfile, Operator, Tensor
 from isthmus.model.policy import DataPolicy
-from isthmus.planning.slicing.leakage import leaky, refusal, seen
+from isthmus.planning.slicing.leakage import cuts, derived, figure, leaky, refusal, seen
 from isthmus.workflows.loading import load_policy
 
 EDGES = (("x", "a"), ("a", "b"), ("b", "c"), ("c", "y"))
@@ -121,12 +122,60 @@ def test_what_is_seen_outside_is_one_cut() -> None:
         tensors=tuple(Tensor(name=name) for name in "xlrjy"),
     )
     asked = policy("activations", 0.5)
-    assert seen(wide, ["home"] * 4, asked) == ()
-    assert seen(wide, ["home", "home", "cloud", "cloud"], asked) == ("l", "r")
-    assert seen(wide, ["home", "home", "home", "cloud"], asked) == ("j", "l")
+    assert seen(wide, [{"home"}] * 4, asked) == ()
+    assert seen(wide, [{"home"}, {"home"}, {"cloud"}, {"cloud"}], asked) == ("l", "r")
+    assert seen(wide, [{"home"}, {"home"}, {"home"}, {"cloud"}], asked) == ("j", "l")
     # What was made outside, from what crossed, tells no more; the raw input read outside does.
-    assert seen(wide, ["home", "home", "cloud", "home"], asked) == ("l", "r")
-    assert seen(wide, ["home", "cloud", "cloud", "cloud"], asked) == ("x", "l")
+    assert seen(wide, [{"home"}, {"home"}, {"cloud"}, {"home"}], asked) == ("l", "r")
+    assert seen(wide, [{"home"}, {"cloud"}, {"cloud"}, {"cloud"}], asked) == ("x", "l")
+
+
+def test_within_a_slice_on_several_devices_nothing_crosses() -> None:
+    asked, both = policy("activations", 0.5), {"home", "cloud"}
+    assert seen(LINE, [{"home"}, both, both, both], asked, [0, 1, 1, 1]) == ("a",)
+    assert seen(LINE, [{"home"}, both, both, both], asked, [0, 1, 1, 2]) == ("a", "c")
+
+
+def test_what_does_not_depend_on_raw_inputs_tells_nothing() -> None:
+    constant = Operator(name="constant", kind="Constant", rate_class="c", outputs=("k",))
+    body = Operator(name="body", kind="If", rate_class="If", inputs=("k",), outputs=("i",))
+    last = Operator(name="last", kind="Sum", rate_class="Sum", inputs=("x", "k", "i"), outputs=("y",))
+    network = replace(LINE, operators=(constant, body, last))
+    assert derived(network) == {"x", "i", "y"}
+    assert leaky(network, policy("results"), None) == {"x", "i"}
+    assert seen(network, [{"home"}, {"home"}, {"cloud"}], policy("activations", 0.5)) == ("x", "i")
+
+
+def test_measured_is_each_tensor_and_each_cut_in_two() -> None:
+    def operator(inputs: str, output: str) -> Operator:
+        return Operator(name=output, kind="Add", rate_class="Add", inputs=tuple(inputs), outputs=(output,))
+
+    operators = (
+        operator("x", "a"),
+        operator("a", "b"),
+        operator("ab", "c"),
+        operator("cx", "d"),
+        operator("d", "y"),
+    )
+    kinds = dict.fromkeys("xabcdy", "float32")
+    network = replace(
+        LINE, operators=operators, tensors=tuple(Tensor(name=n, dtype=t) for n, t in kinds.items())
+    )
+    # Cuts that the raw input crosses too can never leave.
+    assert cuts(network) == (("a",), ("b",), ("c",), ("d",))
+    residual = replace(network, operators=(*operators[:3], operator("c", "d"), operators[4]))
+    assert cuts(residual) == (("a",), ("b",), ("a", "b"), ("c",), ("d",))
+    kinds["b"] = "int64"
+    whole = tuple(Tensor(name=name, dtype=dtype) for name, dtype in kinds.items())
+    assert cuts(replace(residual, tensors=whole)) == (("a",), ("c",), ("d",))
+    assert leaky(replace(residual, tensors=whole), policy("activations", 0.5), report()) >= {"b"}
+
+
+def test_a_cast_counts_only_where_all_are_cast() -> None:
+    half = tuple(Tensor(name=n, dtype="float16" if n == "a" else "float32") for n in "xabcy")
+    figures = report(cut("a", r2=0.7), cut("a", r2=0.1, cast="int8"))
+    assert figure(LINE, ("a",), figures, cast="int8") == figures.cuts[1]
+    assert figure(replace(LINE, tensors=half), ("a",), figures, cast="int8") == figures.cuts[0]
 
 
 def test_a_refusal_says_what_was_found_and_what_is_allowed() -> None:

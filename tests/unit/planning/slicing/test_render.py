@@ -31,9 +31,9 @@ SLICE  LAYERS   OPERATORS                              DEVICE  SHARE  COMPUTE   
 1      [12,30)  /layer2/conv1/Conv .. pool             rig-1    100%  3.10 ms  14.0 ms  1.0 GiB of 8.0 GiB
 2      [30,40)  fc .. softmax                          cloud    100%  2.10 ms  4.70 ms  100.0 MiB
 
-TRANSFER  FROM    TO     TENSORS                          SIZE     TIME  BY      AS          R2
-0 -> 1    edge-1  rig-1  layer1_out                    1.2 MiB  8.30 ms  direct  float16   0.31  <-- bottleneck
-1 -> 2    rig-1   cloud  pool_out, skip_7_out +1 more  8.0 KiB  2.60 ms  relay   as it is     -
+TRANSFER  FROM    TO     TENSORS                          SIZE     TIME  BY      AS           R2
+0 -> 1    edge-1  rig-1  layer1_out                    1.2 MiB  8.30 ms  direct  float16   0.310  <-- bottleneck
+1 -> 2    rig-1   cloud  pool_out, skip_7_out +1 more  8.0 KiB  2.60 ms  relay   as it is      -
 
 predicted: a request in 20.3 ms, 71.4 samples/s, $0.0042 per 1,000 requests
 splitting pays: 0.0203 s, against 0.0312 s on edge-1, the best single device (1.54 times)
@@ -244,7 +244,8 @@ def test_the_svg_names_every_device_the_value_and_the_bottleneck(plan: SlicePlan
     # Once in the legend, once at what it is.
     assert len(re.findall("bottleneck", everything)) == 2
     for sent in plan.transfers:
-        assert any(wording.duration(sent.seconds) in text and "B," in text for text in written)
+        figure = "" if sent.leakage_r2 is None else f"R² {sent.leakage_r2:.3f}"
+        assert any(wording.duration(sent.seconds) in t and "B," in t and figure in t for t in written)
 
 
 def test_the_same_plan_is_the_same_picture() -> None:

@@ -63,9 +63,10 @@ def balanced(case: LoadCase, stages: list[Stage]) -> tuple[Stage, ...]:
     return tuple(found)
 
 
-def test_every_value_equals_brute_force() -> None:
+@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 220), marks=pytest.mark.slow)])
+def test_every_value_equals_brute_force(seeds: range) -> None:
     replicas = solved = binding = 0
-    for seed in range(220):
+    for seed in seeds:
         case = small_case(seed)
         best = min((objective(case, plan) for plan in every_plan(case)), default=None)
         if best is None:
@@ -80,7 +81,7 @@ def test_every_value_equals_brute_force() -> None:
         replicas += any(len(stage.devices) > 1 for stage in solution.stages)
         free = dataclasses.replace(case, capacity_bytes=np.full(len(case.devices), np.inf))
         binding += solve(free).value < best * (1 - 1e-9)
-    assert solved > 80
+    assert solved > len(seeds) / 3
     assert replicas > solved / 2
     assert binding > solved / 5
 

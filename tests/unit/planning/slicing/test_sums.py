@@ -11,7 +11,7 @@ import pytest
 from sum_instances import any_links, best, tiers, with_limit
 
 from isthmus.errors import NoPlan
-from isthmus.planning.slicing import cut, sums
+from isthmus.planning.slicing import cut, sums, sums_model
 from isthmus.planning.slicing.arrays import stages_of
 from isthmus.planning.slicing.case import Graph, Signal, SumCase
 from isthmus.planning.slicing.descent import improve
@@ -103,7 +103,7 @@ def test_a_time_limit_leaves_a_plan_a_bound_and_what_was_given_up() -> None:
 
 
 def test_a_model_too_large_to_build_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "MOST_COLUMNS", 10)
+    monkeypatch.setattr(sums_model, "MOST_COLUMNS", 10)
     found = sums.solve(wide(), time_limit_seconds=5)
     assert not found.exact
     assert "was not built" in found.given_up

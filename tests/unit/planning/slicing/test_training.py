@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
@@ -20,7 +21,13 @@ from isthmus.planning.slicing.step_pairs import pairs
 from isthmus.planning.slicing.step_search import Search
 from isthmus.planning.slicing.step_terrain import terrain
 from isthmus.planning.slicing.training import StepCase, plain_bound, simulate_step, solve_step
-from isthmus.planning.slicing.verify_step import step_seconds, step_violations, verify_step
+from isthmus.planning.slicing.verify_step import (
+    step_busy,
+    step_bytes,
+    step_seconds,
+    step_violations,
+    verify_step,
+)
 
 LINE = Graph(("a", "b", "c"), (Signal(0, (1,), 2.0), Signal(1, (2,), 3.0)))
 
@@ -44,7 +51,12 @@ def line(**changes: object) -> StepCase:
 
 @pytest.mark.parametrize(
     ("replicated", "seeds"),
-    [(False, range(60)), pytest.param(False, range(60, 260), marks=pytest.mark.slow), (True, range(60))],
+    [
+        (False, range(30)),
+        pytest.param(False, range(30, 260), marks=pytest.mark.slow),
+        (True, range(30)),
+        pytest.param(True, range(60), marks=pytest.mark.slow),
+    ],
 )
 def test_every_value_equals_brute_force(replicated: bool, seeds: range) -> None:
     solved = bound = 0
@@ -270,3 +282,30 @@ def test_a_long_chain_on_devices_that_are_alike() -> None:
         step_seconds(free, (Stage(free.graph.topological, (d,)),)) for d in range(6)
     )
     assert solution.gap < 0.05
+
+
+def test_a_device_is_busy_for_what_the_simulator_has_it_do() -> None:
+    compared = 0
+    for seed in range(80):
+        case = small_case(seed)
+        for plan in itertools.islice((p for p in every_plan(case) if not step_violations(case, p)), 5):
+            compared += 1
+            busy = dict.fromkeys((stage.devices[0] for stage in plan), 0.0)
+            for span in simulate_step(case, plan).timeline:
+                if span.what == "compute" or not case.overlap:
+                    busy[plan[span.stage].devices[0]] += span.end - span.start
+            assert step_busy(case, plan) == pytest.approx(busy)
+            needed = step_bytes(case, plan)
+            assert all(size <= case.capacity_bytes[d] * (1 + 1e-9) for d, size in needed.items())
+    assert compared > 100
+
+
+def test_a_replica_is_busy_for_its_share_and_the_sum_of_gradients() -> None:
+    case = line(replicated=True)
+    busy = step_busy(case, [Stage((0, 1, 2), (0, 1), (0.75, 0.25))])
+    sums_up = 2 * (60.0 / 2 * 0.5)
+    assert busy == {0: 3 * 0.75 * 9.0 + sums_up, 1: 3 * 0.25 * 15.0 + sums_up}
+    assert step_bytes(case, [Stage((0, 1, 2), (0, 1), (0.75, 0.25))]) == {
+        0: 60.0 * 4 + 15.0 * 0.75,
+        1: 60.0 * 4 + 15.0 * 0.25,
+    }
