@@ -36,8 +36,9 @@ from isthmus.model.device import DeviceDescriptor, Link
 from isthmus.model.network import NetworkProfile
 from isthmus.model.policy import DataPolicy
 from isthmus.model.slicing import SlicePlan
-from isthmus.planning.slicing.build import parameter_bytes, working_bytes
+from isthmus.planning.slicing.build import parameter_bytes
 from isthmus.planning.slicing.planner import make_plan
+from isthmus.planning.slicing.problem import working_bytes
 from isthmus.planning.slicing.request import Request
 from isthmus.rig.discover import describe
 
@@ -206,7 +207,7 @@ def over_a_wan(profile: NetworkProfile) -> list[dict[str, Any]]:
     """
     found = []
     for objective in ("latency", "throughput"):
-        request = Request(objective=objective, policy=POLICY)  # type: ignore[arg-type]
+        request = Request(objective=objective, policy=POLICY)
         plan = make_plan(profile, devices(WAN), request)
         if plan.split or plan.best_split is None or plan.best_split.value is None:
             raise SystemExit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,17 @@ AREAS = (
 
 def areas(root: Path) -> list[Area]:
     """Return every environment, those in which rigs train (one folder each) included."""
-    rigs = sorted(path.parent.name for path in (root / RIGS).glob("*/uv.lock"))
-    return [*AREAS, *(Area(f"rig-{name}", f"{RIGS}/{name}", shipped=True) for name in rigs)]
+    rigs = sorted((root / RIGS).glob("*/uv.lock"))
+    return [*AREAS, *(_rig(path) for path in rigs)]
+
+
+def _rig(lock: Path) -> Area:
+    """Return a rig's environment. NVIDIA's libraries, gigabytes under NVIDIA's own licences, are nothing that this
+    repository passes on: the rig's owner takes them from PyPI."""
+    names = [package["name"] for package in tomllib.loads(lock.read_text())["package"]]
+    proprietary = any(name.startswith("nvidia-") for name in names)
+    name = lock.parent.name
+    return Area(f"rig-{name}", f"{RIGS}/{name}", shipped=not proprietary)
 
 
 def chosen(root: Path) -> list[Area]:

@@ -66,6 +66,8 @@ HEADER = """# Licences of what isthmus ships
 
 Written by `make licences` from the metadata of the packages as they are shipped; a test compares.
 isthmus itself is Apache-2.0. What runs only on a developer's machine is not listed.
+Nor is the environment in which rigs train with PyTorch: a rig that is asked for it takes it from PyPI, with
+NVIDIA's libraries under NVIDIA's licences.
 
 | package | version | licence | in |
 |---|---|---|---|

@@ -1,7 +1,8 @@
-"""The identities that a rig and a core device have on AWS, each with its policy of the stack and no more.
+"""The identities that a core device has on AWS, and a rig that has no certificate, each with its policy and no more.
 
-A user of a real account does the same once by hand: an IAM user (or role) with RigPolicy for the rig, and
-CoreDevicePolicy on the token exchange role of the core devices.
+A user of a real account does the same once by hand: CoreDevicePolicy on the token exchange role of the core
+devices. A rig gets its certificate by `isthmus rig join`; one that an earlier version joined has an IAM user
+(or role) with RigPolicy.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ environment says that AWS is a process on this machine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -111,6 +112,7 @@ class System:
     cloud_of_its_own: bool = True
     env: dict[str, str] = field(default_factory=dict)
     endpoint_url: str = ""
+    ca_bundle: str = ""
     edge_port: int = 0
     _agent: subprocess.Popen[bytes] | None = None
     _rig_keys: dict[str, str] = field(default_factory=dict)
@@ -162,7 +164,7 @@ class System:
         shutil.rmtree(self.cloud / "edge", ignore_errors=True)
         output = self.isthmus("local", "up", "--state", self.cloud, "--port", "0", "--json")
         answer = json.loads(output)
-        self.endpoint_url = answer["endpoint_url"]
+        self.endpoint_url, self.ca_bundle = answer["endpoint_url"], answer["ca_bundle"]
         self.env |= {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_DEFAULT_REGION": answer["region"]}
 
     def build(self) -> None:
@@ -205,19 +207,27 @@ class System:
         return Identities(self.stack, session, self.env.get("AWS_ENDPOINT_URL"))
 
     def rig_env(self) -> dict[str, str]:
-        """Return the environment of the rig: its own user's keys instead of the operator's."""
+        """Return the environment of the rig: nobody's keys. The local cloud has an authority of its own, to trust.
+
+        A rig that the previous version joined has no certificate, and works with its own user's keys.
+        """
+        others = {name: value for name, value in self.env.items() if name not in OPERATORS}
+        if (self.folder / "rig/identity.json").exists():
+            return others | ({"AWS_CA_BUNDLE": self.ca_bundle} if self.ca_bundle else {})
         if not self._rig_keys:
             self._rig_keys = self.identities.rig()
             # On AWS a new key is known everywhere only after some seconds.
             endpoint_url = self.env.get("AWS_ENDPOINT_URL")
             wait_until(lambda: answers(self._rig_keys, endpoint_url), "the rig's key to work", 60)
-        others = {name: value for name, value in self.env.items() if name not in OPERATORS}
         return {**others, **self._rig_keys}
 
     def join_rig(self) -> None:
-        """Register this machine as a rig."""
-        options = ("--name", RIG, "--zone", "onprem-here", "--folder", self.folder / "rig")
-        run([self.bin / "isthmus", "rig", "join", *options], self.rig_env())
+        """Register this machine as a rig, as its operator does, who gets it a certificate."""
+        folder = self.folder / "rig"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "rig.toml").write_text("measure_rates = false  # they take a minute\n")
+        options = ("--name", RIG, "--zone", "onprem-here", "--folder", folder)
+        run([self.bin / "isthmus", "rig", "join", *options], self.env)
 
     def start_agent(self, *, wait: bool = True) -> int:
         """Start the rig's agent and return its process id."""
@@ -235,6 +245,7 @@ class System:
                     "--folder",
                     self.folder / "rig",
                     "--prepare",
+                    "mxnet-1.9.1",
                 ],
                 env=self.rig_env(),
                 cwd=ROOT,
@@ -310,6 +321,8 @@ class System:
     def leave(self) -> None:
         """End the agent and take back what the rig and the core device were given."""
         self.stop_agent()
+        with contextlib.suppress(CommandFailed):  # no rig had joined, or its certificate is revoked by now
+            self.isthmus("rig", "revoke", RIG)
         self.identities.remove()
         self._rig_keys = {}
 

@@ -52,8 +52,14 @@ def _applied(world: World, execution: Execution) -> list[str]:
         runs = [run for run in world.facts.started(execution.job_key, fencing) if run.exit_code == 0]
         if not runs:
             problems.append(f"attempt {fencing} was applied; its training never ended well")
-        if f"{layout.attempt_output(execution.job_key, fencing)}output.json" not in world.cloud.bucket.objects:
+        if (
+            f"{layout.attempt_output(execution.job_key, fencing)}output.json"
+            not in world.cloud.bucket.objects
+        ):
             problems.append(f"attempt {fencing} was applied; its files are not in the bucket")
+    if execution.status == "FAILED" and execution.failure["Error"] == "States.Timeout":
+        if not any(work.job_key == execution.job_key for work in world.cloud.queue.dead_letters):
+            problems.append(f"nobody took it before its deadline, or ended it ({execution.state})")
     if execution.status == "FAILED" and execution.failure["Error"] == "TrainingFailed":
         lease = world.cloud.table.get(layout.job_pk(execution.job_key), layout.LEASE) or {}
         runs = world.facts.started(execution.job_key, lease.get("fencing", 0))
@@ -72,7 +78,11 @@ def _lost(world: World, run: Run) -> str:
     if applied and orphan:
         return "its result was applied, and kept as an orphan"
     stopped = execution.status == "ABORTED" or execution.redrives > 0
-    return "" if applied or orphan or stopped or _on_record(world, run) else "its result is neither applied nor kept"
+    return (
+        ""
+        if applied or orphan or stopped or _on_record(world, run)
+        else "its result is neither applied nor kept"
+    )
 
 
 def _on_record(world: World, run: Run) -> bool:

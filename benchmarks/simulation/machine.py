@@ -191,6 +191,8 @@ class Execution:
         self._process = Process(f"sfn-{job_key[:4]}", cloud.scheduler)
         self._process.failed = self._broke
         self.fault: Exception | None = None
+        self.sent_at = float("inf")
+        """When its first message was sent."""
 
     def start(self) -> None:
         """Run until it ends."""
@@ -268,6 +270,7 @@ class Execution:
         for retries in range(SENDS):
             task = self._cloud.tokens.open(f"wait-{self.job_key[:4]}")
             self._cloud.queue.send(self._message(task.token, retries))
+            self.sent_at = min(self.sent_at, self._cloud.scheduler.now)
             if lot.random() < self._cloud.weather.lost_answers:
                 task.waiting = False  # Sqs.SdkClientException: the message may be there, its token is void
                 self._pause(INTERVAL_SECONDS * BACKOFF**retries)
@@ -377,7 +380,12 @@ class Execution:
 
     def _detail(self) -> dict[str, Any]:
         started = self.started_at * 1000
-        told = {"name": self.job_key, "status": self.status, "startDate": started, "redriveCount": self.redrives}
+        told = {
+            "name": self.job_key,
+            "status": self.status,
+            "startDate": started,
+            "redriveCount": self.redrives,
+        }
         if self.status == "FAILED":
             told |= {"error": self.failure["Error"], "cause": self.failure["Cause"]}
         return told

@@ -148,6 +148,14 @@ class Blobs:
     ) -> Iterator[bytes]:
         yield self.get(key, max_bytes=0)[start:stop]
 
+    def save(
+        self, key: str, path: Path, *, start: int = 0, stop: int | None = None, version: str = ""
+    ) -> None:
+        with path.open("r+b") as file:
+            file.seek(start)
+            for piece in self.pieces(key, start=start, stop=stop, version=version):
+                file.write(piece)
+
     def compose(self, key: str, pieces: Iterator[bytes], *, sha256: str) -> None:
         self.put(key, b"".join(pieces))
 

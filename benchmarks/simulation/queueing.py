@@ -9,7 +9,8 @@ from benchmarks.simulation.scheduler import Flag, Scheduler
 from isthmus.model.messages import Work
 from isthmus.ports import Message
 
-VISIBILITY_SECONDS = 60.0
+VISIBILITY_SECONDS = 30.0
+"""``adapters.aws.bridge.VISIBILITY_SECONDS``."""
 MAX_RECEIVES = 5
 MAX_MESSAGES = 10
 

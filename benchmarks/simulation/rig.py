@@ -40,6 +40,8 @@ class Run:
     first_epoch: int
     ended_at: float = 0.0
     exit_code: int | None = None
+    told: bool = False
+    """Its agent called a service after the end: by then it must have written the result down."""
     forgotten: bool = False
     """Its agent died before it could write the result down: the attempt is lost by rights."""
 
@@ -104,14 +106,19 @@ class Host:
         self.epoch_seconds = 5.0
         self.cut_until = 0.0
         self.deaths = 0.0
+        self.dies_at = 0
+        """The agent dies at so many durable steps from now; 0: not by count."""
         self.down_seconds = 5.0
         self.lives = 0
         self.agent: Agent | None = None
         self.process: Process | None = None
         self.make_agent: Callable[..., Agent] = Agent
-        self.settings = RigSettings(rig=RIG, folder=folder, connections=1, cache_bytes=1 << 20, bucket_zone="aws:x")
+        self.settings = RigSettings(
+            rig=RIG, folder=folder, connections=1, cache_bytes=1 << 20, bucket_zone="aws:x"
+        )
         self._cloud, self._facts, self._weather = cloud, facts, weather
         self._leaving = False
+        self._last_run: Run | None = None
 
     @property
     def up(self) -> bool:
@@ -163,12 +170,18 @@ class Host:
             self.agent.drain()
 
     def _may_die(self, where: str) -> bool:
-        process = self.process
-        if process is None or self.scheduler.random.random() >= self.deaths:
+        process, run = self.process, self._last_run
+        if run is not None and run.exit_code is not None and where.endswith(", before"):
+            run.told = run.told or self.scheduler.current().name == "agent"
+        if process is None or not (self._is_its_turn() or self.scheduler.random.random() < self.deaths):
             return False
         job_key = self._trained()
         self.scheduler.at(0.0, lambda: self._gone(process, job_key))
         return True
+
+    def _is_its_turn(self) -> bool:
+        self.dies_at -= 1
+        return self.dies_at == 0
 
     def _gone(self, process: Process, job_key: str) -> None:
         """What a death leaves: the folder, and nobody who works in it until the next life."""
@@ -183,10 +196,10 @@ class Host:
         return doing.job_key if doing else ""
 
     def _note_forgotten(self) -> None:
-        kept = {(entry.job_key, entry.fencing): entry.outcome for entry in Spool(self.folder).entries()}
-        for run in self._facts.runs:
-            if run.host == self.name and kept.get((run.job_key, run.fencing), "") is None:
-                run.forgotten = True
+        run = self._last_run
+        if run is not None and run.exit_code is not None and not run.forgotten:
+            kept = {(entry.job_key, entry.fencing): entry.outcome for entry in Spool(self.folder).entries()}
+            run.forgotten = kept.get((run.job_key, run.fencing), "") is None and not run.told
 
     def _failed(self, strand: str, error: Exception) -> None:
         self._facts.violations.append(f"{self.name}: {strand} ended with {error!r}")
@@ -204,9 +217,14 @@ class Host:
             manifest = documents.decode(Checkpoint, self._cloud.bucket.read(key), key)
             blob = self._cloud.bucket.read(layout.checkpoint_blob(run.job_key, manifest.files[0].sha256))
             if run.first_epoch < int(blob):
-                facts.violations.append(f"{run.job_key[:4]} began at {run.first_epoch}; epoch {int(blob)} is committed")
+                facts.violations.append(
+                    f"{run.job_key[:4]} began at {run.first_epoch}; epoch {int(blob)} is committed"
+                )
         facts.runs.append(run)
-        self.scheduler.trace(self.name, "training", job=run.job_key[:4], fencing=run.fencing, epoch=run.first_epoch)
+        self._last_run = run
+        self.scheduler.trace(
+            self.name, "training", job=run.job_key[:4], fencing=run.fencing, epoch=run.first_epoch
+        )
 
 
 class _Reporter:

@@ -27,7 +27,7 @@ from isthmus.workflows.devices import RegisteredDevices
 
 HOSTS = 2
 QUEUE_DEADLINE_SECONDS = 1200
-TROUBLE_SECONDS = 240.0
+TROUBLE_SECONDS = 120.0
 LIMIT_SECONDS = 3 * QUEUE_DEADLINE_SECONDS
 """After the troubles: by then every job has ended, be it for its queue deadline."""
 IN_MEMORY = Path("/dev/shm")
@@ -79,12 +79,18 @@ class World:
         self.scheduler = Scheduler(seed, log)
         self.lot = self.scheduler.random
         self.facts = Facts()
+        self._redrives = 0
+        self._is_calm = False
         self.one_kill = self.lot.random() < 0.1
         self.tolerance_seconds = 30 if self.one_kill else self.lot.choice((3, 10, 30))
-        weather = Weather() if self.one_kill else self._weather()
+        weather = Weather(slow=0.0) if self.one_kill else self._weather()
         duplicates = 0.0 if self.one_kill else self._maybe(0.3)
         queue = Queue(self.scheduler, duplicates=duplicates, delay_seconds=0.5 if self.one_kill else 10.0)
-        exits = [0] if self.one_kill else [int(self.lot.random() < 0.15) for _ in range(self.lot.choice((1, 2, 3)))]
+        exits = (
+            [0]
+            if self.one_kill
+            else [int(self.lot.random() < 0.15) for _ in range(self.lot.choice((1, 1, 1, 2, 3)))]
+        )
         self.keys = [f"{number:x}" * layout_characters() for number in range(10, 10 + len(exits))]
         self.cloud = Cloud(self.scheduler, weather, queue, Bucket(self._objects(exits)))
         self.cloud.deaths = 0.0 if self.one_kill else self._maybe(0.02)
@@ -100,7 +106,9 @@ class World:
             queue_url="queue",
         )
         RegisteredDevices(self.cloud.table).register(rig)
-        self.hosts = [Host(f"host-{n}", folder / str(n), self.cloud, self.facts, weather) for n in range(HOSTS)]
+        self.hosts = [
+            Host(f"host-{n}", folder / str(n), self.cloud, self.facts, weather) for n in range(HOSTS)
+        ]
         for host in self.hosts:
             host.make_agent = make_agent
             self._choose(host)
@@ -125,7 +133,9 @@ class World:
         if self.one_kill:
             return
         host.deaths = self._maybe(0.03)
-        host.clock.skew_seconds = self.lot.choice((0.0, 0.0, self.lot.uniform(-3, 3), self.lot.uniform(-4000, 4000)))
+        host.clock.skew_seconds = self.lot.choice(
+            (0.0, 0.0, self.lot.uniform(-3, 3), self.lot.uniform(-4000, 4000))
+        )
 
     def _objects(self, exits: list[int]) -> dict[str, bytes]:
         digest = hashlib.sha256(DATA).hexdigest()
@@ -159,17 +169,19 @@ class World:
         for execution in self.executions:
             self.scheduler.at(self.lot.random() * 10.0, execution.start)
         if self.one_kill:
-            self.scheduler.at(self.lot.uniform(0.0, 40.0), self._kill_the_busy)
+            self._kill_once()
         else:
             self._trouble()
         calm_at = START_SECONDS + TROUBLE_SECONDS
-        self.scheduler.run(calm_at, lambda: False) if not self.one_kill else None
+        self.scheduler.run(calm_at, lambda: self._over() and not self._redrives)
         self._calm()
         ended = self.scheduler.run(calm_at + LIMIT_SECONDS, self._over)
         for host in self.hosts:
             host.start()
             host.drain()
-        left = self.scheduler.run(self.scheduler.now + LIMIT_SECONDS, lambda: not any(h.up for h in self.hosts))
+        left = self.scheduler.run(
+            self.scheduler.now + LIMIT_SECONDS, lambda: not any(h.up for h in self.hosts)
+        )
         check(self, ended=ended, left=left)
         result = Result(self.seed, self.facts.violations, len(self.facts.kills), self.scheduler.turns)
         result.statuses = [execution.status for execution in self.executions]
@@ -183,9 +195,12 @@ class World:
     def _over(self) -> bool:
         return all(execution.status != "RUNNING" for execution in self.executions)
 
-    def _kill_the_busy(self) -> None:
-        busy = [host for host in self.hosts if host.agent and host.agent.doing().job_key]
-        self.lot.choice(busy or self.hosts).kill()
+    def _kill_once(self) -> None:
+        """At a moment of the training, or at a step of whoever takes the job."""
+        if self.lot.random() < 0.3:
+            self.scheduler.at(self.lot.uniform(5.0, 45.0), lambda: self.lot.choice(self.hosts).kill())
+        else:
+            self.lot.choice(self.hosts).dies_at = self.lot.randint(1, 120)
 
     def _trouble(self) -> None:
         """Cuts, stalls, kills, and a person who stops and redrives, at any time."""
@@ -200,10 +215,15 @@ class World:
             if self.lot.random() < 0.15:
                 self._later(execution.stop)
             for _ in range(self.lot.choice((0, 0, 0, 1, 2))):
-                self._later(execution.redrive)
+                self._redrives += 1
+                self._later(lambda execution=execution: self._redrive(execution))
+
+    def _redrive(self, execution: Execution) -> None:
+        self._redrives -= 1
+        execution.redrive()
 
     def _later(self, call: Callable[[], Any]) -> None:
-        self.scheduler.at(self.lot.random() * TROUBLE_SECONDS, call)
+        self.scheduler.at(self.lot.random() * TROUBLE_SECONDS, lambda: None if self._is_calm else call())
 
     def _cut(self, host: Host) -> None:
         host.cut_until = self.scheduler.now + self.lot.expovariate(1 / 40.0)
@@ -217,11 +237,13 @@ class World:
     def _calm(self) -> None:
         """From here on everything works, and every job has to end."""
         self.scheduler.trace("world", "calm")
+        self._is_calm = True
         self.cloud.weather.clear()
         self.cloud.queue.calm()
         self.cloud.deaths = 0.0
         for host in self.hosts:
             host.cut_until = host.deaths = 0.0
+            host.dies_at = 0
 
     # ------------------------------------------------------------------ what came of it
 
@@ -231,12 +253,13 @@ class World:
         return {(item["job_key"], int(item["fencing"])) for item in items}
 
     def recovery_seconds(self) -> float | None:
-        """Return the time from the kill of a busy agent to its job's next start."""
-        for at, _, job_key in self.facts.kills if self.one_kill else ():
-            later = [run.started_at - at for run in self.facts.runs if run.job_key == job_key and run.started_at > at]
-            if later:
-                return min(later)
-        return None
+        """Return the time from a kill to the next start of the job that was submitted and not yet trained."""
+        execution = self.executions[0]
+        if not self.one_kill or not self.facts.kills or execution.status != "SUCCEEDED":
+            return None
+        at = self.facts.kills[0][0]
+        later = [run.started_at - at for run in self.facts.runs if run.started_at > at]
+        return min(later) if later and execution.sent_at <= at else None
 
 
 def layout_characters() -> int:

@@ -7,6 +7,7 @@ on a rig and on SageMaker's MXNet image (Python 3.8).
 import argparse
 import json
 import os
+import shutil
 
 import mxnet as mx
 import numpy as np
@@ -42,6 +43,31 @@ def accuracy(net, images, labels):
     return float((net(mx.nd.array(images)).asnumpy().argmax(axis=1) == labels).mean())
 
 
+def save_checkpoint(folder, epoch, net, trainer):
+    """Keep what the next epoch starts from: beside the older one first, so that one is always complete."""
+    beside = os.path.join(folder, "next.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    os.makedirs(beside)
+    net.save_parameters(os.path.join(beside, "net.params"))
+    trainer.save_states(os.path.join(beside, "trainer.states"))
+    older = completed(folder)
+    os.rename(beside, os.path.join(folder, f"epoch-{epoch}"))
+    if older:
+        shutil.rmtree(os.path.join(folder, f"epoch-{older}"))
+
+
+def completed(folder):
+    """Return how many epochs the newest checkpoint has behind it."""
+    names = os.listdir(folder) if folder and os.path.isdir(folder) else []
+    return max([int(name[6:]) for name in names if name.startswith("epoch-")], default=0)
+
+
+def load_checkpoint(folder, epoch, net, trainer):
+    path = os.path.join(folder, f"epoch-{epoch}")
+    net.load_parameters(os.path.join(path, "net.params"))
+    trainer.load_states(os.path.join(path, "trainer.states"))
+
+
 def train(args):
     mx.random.seed(args.seed)
     np.random.seed(args.seed)
@@ -51,7 +77,13 @@ def train(args):
     net.hybridize()
     loss_of = gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": args.learning_rate})
-    for epoch in range(args.epochs):
+    first = completed(args.checkpoint_dir)
+    if first:
+        load_checkpoint(args.checkpoint_dir, first, net, trainer)
+    for epoch in range(first, args.epochs):
+        # Each epoch has a seed of its own: one that is started again draws the same numbers.
+        mx.random.seed(args.seed + epoch)
+        np.random.seed(args.seed + epoch)
         order = np.random.permutation(len(images))
         total = 0.0
         for start in range(0, len(order), args.batch_size):
@@ -61,6 +93,8 @@ def train(args):
             loss.backward()
             trainer.step(len(batch))
             total += float(loss.sum().asscalar())
+        if args.checkpoint_dir:
+            save_checkpoint(args.checkpoint_dir, epoch + 1, net, trainer)
         print(f"epoch={epoch + 1} loss={total / len(images):.4f}", flush=True)
     if args.test:
         print(f"test_accuracy={accuracy(net, *load(args.test)):.4f}", flush=True)
@@ -81,6 +115,7 @@ def parse_arguments():
     parser.add_argument("--learning-rate", type=float, default=0.002)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--model-dir", default=os.environ.get("SM_MODEL_DIR"))
+    parser.add_argument("--checkpoint-dir", default=os.environ.get("SM_CHECKPOINT_DIR"))
     parser.add_argument("--train", default=os.environ.get("SM_CHANNEL_TRAIN"))
     parser.add_argument("--test", default=os.environ.get("SM_CHANNEL_TEST"))
     return parser.parse_args()

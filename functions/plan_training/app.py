@@ -10,7 +10,7 @@ import msgspec
 from isthmus import bootstrap
 from isthmus.config import StateSettings
 from isthmus.observe import emit, logger, observed
-from isthmus.workflows.plan_training import check_lost, plan_training
+from isthmus.workflows.plan_training import check_lost, loss, plan_training
 
 
 def submitted_at(event: dict[str, Any]) -> str:
@@ -26,6 +26,7 @@ def handler(event: dict[str, Any], context: object) -> Any:
     planned = plan_training(
         event["job_key"],
         submitted_at=submitted_at(event),
+        after_loss=loss(event.get("lost", 0), event.get("failure", {})),
         blobs=bootstrap.blobs(settings.bucket),
         records=bootstrap.records(settings.table),
         devices=bootstrap.devices(settings.table),

@@ -15,17 +15,23 @@ from isthmus.model.device import DeviceDescriptor
 from isthmus.model.execution import Ending
 from isthmus.model.inventory import Thing
 from isthmus.model.messages import Work
+from isthmus.model.rig_identity import Certificate
 
 Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class BlobInfo:
-    """Size of an object and, where the store verified one at upload, its full SHA-256 (hex)."""
+    """Size of an object and, where the store verified one at upload, its full SHA-256 (hex).
+
+    ``version`` stands for the object's bytes: other bytes, another version (S3's entity tag). Listings
+    leave it empty.
+    """
 
     key: str
     size_bytes: int
     sha256: str | None = None
+    version: str = ""
 
 
 class BlobStore(Protocol):
@@ -40,10 +46,29 @@ class BlobStore(Protocol):
     def download(self, key: str, path: Path) -> str:
         """Write to ``path`` (atomically) and return the SHA-256 (hex). Raises MissingFile."""
 
+    def pieces(
+        self, key: str, *, start: int = 0, stop: int | None = None, version: str = ""
+    ) -> Iterator[bytes]:
+        """Yield the bytes ``[start, stop)``, piece by piece as they come; ``stop`` is at most the size.
+
+        ``version``: of these bytes alone. Raises MissingFile; Conflict when there are others by now.
+        Raised when the first piece is asked for.
+        """
+
+    def save(
+        self, key: str, path: Path, *, start: int = 0, stop: int | None = None, version: str = ""
+    ) -> None:
+        """Write the bytes ``[start, stop)`` to their own places in a file that exists. As ``pieces`` otherwise;
+        raises OSError when the file cannot be written."""
+
+    def compose(self, key: str, pieces: Iterator[bytes], *, sha256: str) -> None:
+        """Write an object of any size, piece by piece. Raises DigestMismatch, and then nothing is written."""
+
     def sha256(self, key: str) -> str:
         """Stream the object and return its SHA-256 (hex). Raises MissingFile."""
 
     def keys(self, prefix: str) -> Iterator[BlobInfo]: ...
+    def delete(self, key: str) -> None: ...
 
 
 class Records(Protocol):
@@ -131,6 +156,23 @@ class Clock(Protocol):
 
     def now(self) -> float: ...
     def sleep(self, seconds: float) -> None: ...
+
+
+class Flag(Protocol):
+    """What threads tell each other, as ``threading.Event`` has it."""
+
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def is_set(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+class Threads(Protocol):
+    """Concurrency. Whatever blocks, waits on a flag, on ``Clock`` or on a service's port, nowhere else."""
+
+    def flag(self) -> Flag: ...
+    def start(self, name: str, run: Callable[[], None]) -> Callable[[], None]:
+        """Run it beside the caller; return what waits for its end."""
 
 
 class Devices(Protocol):
@@ -248,6 +290,13 @@ class Events(Protocol):
     def publish(self, kind: str, detail: Mapping[str, Any]) -> None: ...
 
 
+class Metrics(Protocol):
+    """Figures over time, for graphs and alarms."""
+
+    def send(self, values: Mapping[str, float], dimensions: Mapping[str, str]) -> None:
+        """Send the values of now. Raises Unavailable; what was not sent is lost, and nothing else is."""
+
+
 class Executions(Protocol):
     """State machines."""
 
@@ -264,6 +313,23 @@ class Histories(Protocol):
 
     def ending(self, execution: str) -> Ending:
         """Return where the execution of this ARN broke off."""
+
+
+class Certificates(Protocol):
+    """Certificates by which a stack's rigs prove who they are; a rig's thing has its name."""
+
+    def endpoint(self) -> str:
+        """Return the host, or host and port, where credentials are given for them."""
+
+    def issue(self, rig: str, request: str) -> tuple[Certificate, str]:
+        """Return an active certificate of a rig for a request (PEM), and its PEM; the thing is made if need be."""
+
+    def of(self, rig: str) -> list[Certificate]:
+        """Return a rig's certificates for this stack, in order of their ids; a thing may have others too."""
+
+    def deactivate(self, certificate: Certificate) -> None: ...
+    def remove(self, certificate: Certificate, rig: str) -> None:
+        """Deactivate it and take it from the registry; what is gone already is removed."""
 
 
 class Belongings(Protocol):

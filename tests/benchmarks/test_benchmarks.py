@@ -23,9 +23,11 @@ def test_every_goal_has_a_script_and_every_script_a_goal() -> None:
         "__main__",
         "cut_graphs",
         "floor",
+        "generated",
         "networks",
         "paced_s3",
         "report",
+        "stage",
         "workloads",
     }
     assert scripts == set(json.loads(GOALS.read_text()))

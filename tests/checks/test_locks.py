@@ -42,6 +42,7 @@ def test_every_lock_and_every_requirement_is_looked_at() -> None:
         "layers/onnx_runtime/requirements.txt",
         "edge_lambda/requirements.txt",
         "src/isthmus/rig/environments/mxnet-1.9.1/uv.lock",
+        "src/isthmus/rig/environments/torch-2.13.0/uv.lock",
         "Makefile",
         ".ci/run",
     } <= seen

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.adapters.aws import multipart
 from isthmus.adapters.aws.blobs import S3BlobStore
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.blobs import DirectoryBlobStore
-from isthmus.errors import DigestMismatch, LimitExceeded, MissingFile
+from isthmus.errors import Conflict, DigestMismatch, LimitExceeded, MissingFile
 from isthmus.ports import BlobStore
 
 DATA = b"some bytes"
@@ -88,3 +89,59 @@ def test_keys_are_listed_by_prefix(blobs: BlobStore) -> None:
     assert sorted(info.key for info in blobs.keys("a/")) == ["a/1", "a/2"]
     assert {info.size_bytes for info in blobs.keys("")} == {len(DATA)}
     assert list(blobs.keys("none/")) == []
+
+
+def test_what_is_deleted_is_gone_and_deleting_it_again_is_no_error(blobs: BlobStore) -> None:
+    blobs.put("a/b", DATA)
+    blobs.put("a/c", DATA)
+    for _ in range(2):
+        blobs.delete("a/b")
+    assert [info.key for info in blobs.keys("a/")] == ["a/c"]
+
+
+def test_a_range_is_read_of_one_version_alone(blobs: BlobStore) -> None:
+    blobs.put("a", DATA)
+    info = blobs.info("a")
+    assert info is not None
+    version = info.version
+    assert b"".join(blobs.pieces("a")) == DATA
+    assert b"".join(blobs.pieces("a", start=5, version=version)) == DATA[5:]
+    assert b"".join(blobs.pieces("a", start=2, stop=5, version=version)) == DATA[2:5]
+    assert b"".join(blobs.pieces("a", start=2, stop=2)) == b""
+    blobs.put("a", DATA[::-1])
+    with pytest.raises(Conflict, match="a is no longer the version"):
+        list(blobs.pieces("a", start=2, stop=5, version=version))
+    with pytest.raises(MissingFile, match="gone"):
+        list(blobs.pieces("gone"))
+
+
+def test_pieces_are_small_and_in_order(blobs: BlobStore) -> None:
+    data = bytes(range(256)) * 4096
+    blobs.put("a", data)
+    pieces = list(blobs.pieces("a"))
+    assert b"".join(pieces) == data
+    assert max(map(len, pieces)) <= 256 * 1024
+
+
+@pytest.mark.parametrize("data", [b"", DATA], ids=["empty", "small"])
+def test_an_object_is_composed_of_pieces(data: bytes, blobs: BlobStore) -> None:
+    blobs.compose("a", iter([data[:3], data[3:]]), sha256=hashlib.sha256(data).hexdigest())
+    assert blobs.get("a", max_bytes=100) == data
+
+
+@pytest.mark.parametrize("size", [10, 12 * 2**20])
+def test_pieces_other_than_promised_compose_nothing(
+    size: int, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "PART_BYTES", 5 * 2**20)
+    with pytest.raises(DigestMismatch, match="a"):
+        blobs.compose("a", iter([bytes(size)]), sha256="0" * 64)
+    assert blobs.info("a") is None
+
+
+def test_a_large_object_is_composed_in_parts(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "PART_BYTES", 5 * 2**20)
+    piece = bytes(range(256)) * 4096
+    digest = hashlib.sha256(piece * 12).hexdigest()
+    blobs.compose("a", iter([piece] * 12), sha256=digest)
+    assert blobs.sha256("a") == digest

@@ -78,7 +78,8 @@ def test_messages_of_earlier_and_later_versions_are_read() -> None:
     earlier = documents.convert(Work, {name: plain[name] for name in OLD}, "an earlier message")
     assert (earlier.team, earlier.submitted_at, earlier.started_at) == ("default", "", "")
     assert earlier.sending == (0, 0)
-    later = documents.convert(Work, plain | {"priority": 3}, "a later message")
+    assert earlier.priority == 5
+    later = documents.convert(Work, plain | {"hurry": 3}, "a later message")
     assert later == WORK
 
 

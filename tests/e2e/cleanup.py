@@ -29,6 +29,8 @@ LISTED = (
     ("dashboard", "cloudwatch", "list_dashboards", "DashboardEntries", ("DashboardName",)),
     ("topic", "sns", "list_topics", "Topics", ("TopicArn",)),
     ("thing group", "iot", "list_thing_groups", "thingGroups", ("groupName",)),
+    ("certificates' policy", "iot", "list_policies", "policies", ("policyName",)),
+    ("role alias", "iot", "list_role_aliases", "roleAliases", ()),
     (
         "model group",
         "sagemaker",

@@ -101,8 +101,9 @@ def make_what_a_pipeline_makes(system: System) -> None:
         ModelPackageGroupName=found["ModelGroup"], ModelPackageDescription=f"{MODEL} release 1"
     )
     system.isthmus(
-        "rig", "join", "--name", "rig-b", "--zone", "onprem-here", "--folder", system.folder / "rig-b"
-    )
+        "rig", "join", "--name", "rig-b", "--zone", "onprem-here", "--folder", system.folder / "rig-b",
+        "--no-rates",
+    )  # fmt: skip
 
 
 def make_versions(system: System) -> None:

@@ -98,9 +98,9 @@ def test_a_state_machine_says_which_permission_it_lacks(
 
 def test_a_rig_says_which_permission_it_lacks(recorded: System, digits: Path, tmp_path: Path) -> None:
     job = world.write_job(tmp_path, hyperparameters={"epochs": 1, "learning-rate": 0.0012})
-    with policies.without(recorded, "RigPolicy", "s3:PutObject"):
+    with policies.without(recorded, "Rig", "s3:PutObject"):
         ended = world.wait_for_end(recorded, recorded.push(digits, job, "digits"))
-    _says(ended, "TrainingFailed", recorded, "RigPolicy", "s3:PutObject")
+    _says(ended, "TrainingFailed", recorded, "Rig", "s3:PutObject")
 
 
 def _says(ended: dict[str, Any], error: str, system: System, holder: str, action: str) -> None:

@@ -68,7 +68,8 @@ def statements(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, entry in template["Resources"].items():
         properties = entry.get("Properties", {})
         for policy in properties.get("Policies", []):
-            yield from ((name, statement) for statement in policy["Statement"])
+            document = policy.get("PolicyDocument", policy)  # a role's own has a name beside it
+            yield from ((name, statement) for statement in document["Statement"])
         if entry["Type"] == "AWS::IAM::ManagedPolicy":
             yield from ((name, statement) for statement in properties["PolicyDocument"]["Statement"])
 

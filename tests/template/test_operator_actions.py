@@ -19,7 +19,8 @@ from isthmus.adapters.aws.operator.actions import ACTIONS, ANYTHING, CALLED, MAD
 
 AWS = ROOT / "src/isthmus/adapters/aws"
 NOT_THE_OPERATORS = {
-    "rig_agent": "runs under RigPolicy, with an identity of its own",
+    "rig_agent": "runs as RigRole, or under RigPolicy with an identity of its own",
+    "presence": "is the agent's",
 }
 """What the command line takes from the composition root and other rights than a person's carry out."""
 ASKED_ANYWAY = {

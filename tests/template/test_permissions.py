@@ -60,6 +60,32 @@ DEPLOYMENT_JOB: Needs = {
     )
 }
 
+
+def rig_needs(*, resource: str, key: str) -> Needs:
+    """Return what a rig's agent does; its own name ends a resource, and a leading key of the table."""
+    queue, waiting, own, probe = f"{STACK}-rig-{resource}", f"QUEUE#{key}", f"RIG#{key}", f"probes/{resource}"
+    return {
+        **WRITES,  # also to receive from its encrypted queue
+        "cloudformation:DescribeStacks": ["AWS::StackId"],
+        "cloudwatch:PutMetricData": ["*"],  # in the stack's namespace: test_a_rig_may_send_metrics_…
+        "sqs:ReceiveMessage": [queue],
+        "sqs:DeleteMessage": [queue],
+        # The lease, its own descriptor, the data policy of what it trains on.
+        "dynamodb:GetItem": ["JOB#", "RIGS", "DATASET#"],
+        "dynamodb:PutItem": ["RIGS", waiting, own],
+        "dynamodb:UpdateItem": ["JOB#", waiting],
+        "dynamodb:Query": [waiting, own],  # its waiting list, its results that came too late
+        "dynamodb:DeleteItem": [waiting, own],
+        "s3:GetObject": ["datasets/*", "code/*", "jobs/*", probe, "checkpoints/*"],
+        "s3:DeleteObject": ["checkpoints/*"],  # of a job that is over
+        "s3:PutObject": ["jobs/*/attempts/*", "checkpoints/*", probe],  # the probe: the link's speed
+        # What failed is said by FinishAttempt, on the strength of the committed outcome alone.
+        "states:SendTaskSuccess": ["TrainAndDeployMachine"],
+        "states:SendTaskHeartbeat": ["TrainAndDeployMachine"],
+        "lambda:InvokeFunction": ["FinishAttemptFunction"],
+    }
+
+
 NEEDS: dict[str, Needs] = {
     "StartPipelineFunction": {
         **WRITES,  # its dead-letter queue
@@ -71,7 +97,7 @@ NEEDS: dict[str, Needs] = {
         "s3:GetObject": ["datasets/*", "code/*"],
         # Without it S3 answers 403 for a file that is not there yet, which must be MissingFile.
         "s3:ListBucket": ["Bucket"],
-        "s3:PutObject": ["jobs/*"],
+        "s3:PutObject": ["jobs/*", "datasets/*/blobs/*"],
         "dynamodb:PutItem": ["DATASET#"],
         "dynamodb:UpdateItem": ["JOB#"],
     },
@@ -81,7 +107,7 @@ NEEDS: dict[str, Needs] = {
         "s3:PutObject": ["jobs/*"],
         "dynamodb:GetItem": ["DATASET#", "JOB#"],  # the policy, the lease
         "dynamodb:Query": ["RIGS"],
-        "dynamodb:UpdateItem": ["JOB#"],
+        "dynamodb:UpdateItem": ["JOB#", "RIG#"],  # the lease, a result that came too late
     },
     "TrainOnRigFunction": {
         **READS,
@@ -184,25 +210,10 @@ NEEDS: dict[str, Needs] = {
         "events:PutEvents": ["EventBus"],
         "states:GetExecutionHistory": [f"execution:{STACK}-train-and-deploy:*"],  # where it broke off
     },
-    "RigPolicy": {
-        **WRITES,  # also to receive from its encrypted queue
-        "cloudformation:DescribeStacks": ["AWS::StackId"],
-        "sqs:CreateQueue": [RIG_QUEUES],
-        "sqs:TagQueue": [RIG_QUEUES],
-        "sqs:ReceiveMessage": [RIG_QUEUES],
-        "sqs:DeleteMessage": [RIG_QUEUES],
-        "dynamodb:GetItem": ["JOB#", "RIGS"],  # the lease, its own descriptor
-        "dynamodb:PutItem": ["RIGS", "QUEUE#"],
-        "dynamodb:UpdateItem": ["JOB#", "QUEUE#"],
-        "dynamodb:Query": ["QUEUE#"],  # its waiting list
-        "dynamodb:DeleteItem": ["QUEUE#"],
-        "s3:GetObject": ["datasets/*", "code/*", "jobs/*"],
-        "s3:PutObject": ["jobs/*/attempts/*"],
-        # What failed is said by FinishAttempt, on the strength of the committed outcome alone.
-        "states:SendTaskSuccess": ["TrainAndDeployMachine"],
-        "states:SendTaskHeartbeat": ["TrainAndDeployMachine"],
-        "lambda:InvokeFunction": ["FinishAttemptFunction"],
-    },
+    "RigPolicy": rig_needs(resource="*", key=""),
+    # The thing's name is the rig's: the credentials provider puts it into the session that it gives out (IoT Core
+    # developer guide, "Authorizing direct calls to AWS services"). ``!`` keeps CloudFormation from filling it in.
+    "RigRole": rig_needs(resource="${!credentials-iot:ThingName}", key="${credentials-iot:ThingName}"),
     "CoreDevicePolicy": {**READS, "s3:GetObject": ["bundles/*"]},  # the nucleus fetches the artifact
     "ServeModelFunction": {},
     "EdgeInferFunction": {},
@@ -233,6 +244,8 @@ OPERATORS: dict[str, str] = {
     "states:StopExecution": "isthmus job stop",
     "states:RedriveExecution": "isthmus pipeline redrive",
     "lambda:GetFunctionConfiguration": "isthmus job: what it cost",
+    "sqs:CreateQueue": "isthmus rig join",
+    "sqs:TagQueue": "isthmus rig join",
 }
 """What adapters call for a person at the command line, with that person's own rights."""
 
@@ -320,6 +333,47 @@ def test_an_identity_may_do_what_its_code_does_and_nothing_else(template: Templa
     assert not unused(grants, NEEDS[name]), f"take from {name}"
 
 
+@pytest.mark.parametrize("name", ["RigPolicy", "RigRole"])
+def test_a_rig_may_send_metrics_in_the_stacks_namespace_alone(template: Template, name: str) -> None:
+    found = [entry for holder, entry in statements(template) if holder == name and entry["Resource"] == "*"]
+    condition = {"StringEquals": {"cloudwatch:namespace": {"Ref": "AWS::StackName"}}}
+    assert [(entry["Action"], entry["Condition"]) for entry in found] == [
+        ("cloudwatch:PutMetricData", condition)
+    ]
+
+
+def test_a_rig_with_a_certificate_may_do_what_one_without_may_and_only_under_its_own_name(
+    template: Template,
+) -> None:
+    """They differ in what names the rig alone; a right that is given to one is given to the other."""
+
+    def rights(name: str) -> list[str]:
+        found = [
+            json.dumps(entry, sort_keys=True) for holder, entry in statements(template) if holder == name
+        ]
+        return [
+            re.sub(r"(-rig-|QUEUE#|RIG#|probes/)(\*|\$\{!?credentials-iot:ThingName\})", r"\1RIG", t)
+            for t in found
+        ]
+
+    assert rights("RigRole") == rights("RigPolicy")
+    ours = json.dumps([entry for holder, entry in statements(template) if holder == "RigRole"])
+    assert not re.search(r"(-rig-|QUEUE#|RIG#|probes/)\*", ours)
+
+
+def test_a_rigs_credentials_come_by_its_certificate_and_last_an_hour_at_most(template: Template) -> None:
+    (role,) = resources(template, "AWS::IAM::Role").values()
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "credentials.iot.amazonaws.com"}
+    (alias,) = resources(template, "AWS::IoT::RoleAlias").values()
+    assert alias["RoleArn"] == {"Fn::GetAtt": ["RigRole", "Arn"]}
+    assert alias["CredentialDurationSeconds"] <= 3600
+    (policy,) = resources(template, "AWS::IoT::Policy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "iot:AssumeRoleWithCertificate"
+    assert statement["Resource"] == {"Fn::GetAtt": ["RigAlias", "RoleAliasArn"]}
+
+
 @pytest.mark.parametrize("name", MACHINE_NEEDS)
 def test_a_state_machine_may_call_what_its_definition_names(template: Template, name: str) -> None:
     needs = {**MACHINE_NEEDS[name], **named_in(template, name)}
@@ -331,8 +385,8 @@ def test_a_state_machine_may_call_what_its_definition_names(template: Template, 
 def test_every_identity_of_the_template_is_known_here(template: Template) -> None:
     policies = resources(template, "AWS::IAM::ManagedPolicy")
     roles = resources(template, "AWS::IAM::Role")
-    assert not roles, "a role that is written out would escape this test"
-    assert {*functions(template), *policies} == set(NEEDS)
+    assert {*functions(template), *policies, *roles} == set(NEEDS)
+    assert not any("ManagedPolicyArns" in role for role in roles.values()), "they would escape this test"
     assert set(resources(template, "AWS::Serverless::StateMachine")) == set(MACHINE_NEEDS)
     assert all(isinstance(entry, dict) for _, entry in statements(template)), "no managed policy by name"
 

@@ -16,6 +16,7 @@ DATA_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
 
 RESOURCE_STAR = {
     "greengrass:": "components and deployments get their names and ids only when they are made",
+    "cloudwatch:PutMetricData": "metrics have no ARN; the namespace is a condition",
     "iot:": "a Greengrass deployment is an IoT job on the caller's behalf; its id is not known before",
 }
 """Prefixes of actions that a statement may allow on ``*``, each with its reason."""

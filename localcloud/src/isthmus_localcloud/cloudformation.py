@@ -95,6 +95,18 @@ ROWS = {
             {"Arn": "policyArn"},
             with_text_policy,
         ),
+        TypeRow(
+            "AWS::IoT::RoleAlias",
+            "iot",
+            "role_alias",
+            "RoleAlias",
+            "RoleAlias",
+            ("RoleArn", "CredentialDurationSeconds"),
+            {"RoleAliasArn": "roleAliasArn"},
+            lower_first,
+            "update_role_alias",
+            ("RoleArn", "CredentialDurationSeconds"),
+        ),
     )
 }
 
@@ -169,3 +181,7 @@ class ThingGroupPlugin(_Plugin):
 
 class PolicyPlugin(_Plugin):
     name = "AWS::IoT::Policy"
+
+
+class RoleAliasPlugin(_Plugin):
+    name = "AWS::IoT::RoleAlias"

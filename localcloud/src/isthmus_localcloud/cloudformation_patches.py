@@ -6,6 +6,10 @@ from typing import Any
 
 from localemu.services.cloudformation.engine.v2.change_set_model import is_nothing
 from localemu.services.cloudformation.engine.v2.change_set_model_executor import ChangeSetModelExecutor
+from localemu.services.cloudformation.engine.v2.change_set_model_preproc import (
+    ChangeSetModelPreproc,
+    PreprocEntityDelta,
+)
 from localemu.services.cloudformation.engine.v2.change_set_model_transform import ChangeSetModelTransform
 from localemu.services.cloudformation.resource_provider import ResourceProviderExecutor
 from localemu.services.cloudformation.v2.entities import ChangeSet
@@ -90,7 +94,28 @@ def replace_only_what_changed() -> None:
     ChangeSetModelExecutor._execute_resource_change = execute_resource_change
 
 
+def keep_literals() -> None:
+    """``${!Literal}`` in a Fn::Sub stands for ``${Literal}`` (user guide, "Fn::Sub"): so a policy's variables
+    are written. The engine looks for a resource of that name, and no resource's name begins so."""
+    reference, attribute = ChangeSetModelPreproc._resolve_reference, ChangeSetModelPreproc._resolve_attribute
+
+    def resolve_reference(self: Any, logical_id: str) -> Any:
+        if not logical_id.startswith("!"):
+            return reference(self, logical_id)
+        literal = f"${{{logical_id[1:]}}}"
+        return PreprocEntityDelta(before=literal, after=literal)
+
+    def resolve_attribute(self: Any, arguments: Any, select_before: bool) -> Any:
+        if isinstance(arguments, str) and arguments.startswith("!"):
+            return f"${{{arguments[1:]}}}"
+        return attribute(self, arguments, select_before)
+
+    ChangeSetModelPreproc._resolve_reference = resolve_reference
+    ChangeSetModelPreproc._resolve_attribute = resolve_attribute
+
+
 def apply() -> None:
+    keep_literals()
     replace_only_what_changed()
     name_failed_updates()
     skip_needless_local_transforms()

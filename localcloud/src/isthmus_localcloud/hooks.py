@@ -27,6 +27,7 @@ def isthmus_patches() -> None:
         cloudformation_policies,
         cloudformation_updates,
         iam,
+        iot,
         offline,
         refusals,
         retention,
@@ -71,6 +72,7 @@ def isthmus_patches() -> None:
     refusals.apply()
     offline.apply()
     iam.install()
+    iot.start()
     add_routes()
 
 

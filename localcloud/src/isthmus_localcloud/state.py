@@ -36,6 +36,11 @@ class StateFolder:
         return self.path / "failure.txt"
 
     @property
+    def ca_bundle(self) -> Path:
+        """What a client of the credentials provider has to trust (``AWS_CA_BUNDLE``), new at each start."""
+        return self.path / "ca.pem"
+
+    @property
     def images_file(self) -> Path:
         return self.path / "images.json"
 

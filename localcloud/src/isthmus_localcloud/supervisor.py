@@ -99,6 +99,7 @@ class Supervisor:
 
     def _publish(self) -> None:
         found = {"endpoint_url": self.endpoint_url, "region": self.region, "account_id": ACCOUNT_ID}
+        found["ca_bundle"] = str(self.state.ca_bundle)
         write_json(self.state.endpoint_file, {**found, "pid": os.getpid(), "started_at": self.started_at})
 
     def _watch(self) -> None:

@@ -1,8 +1,10 @@
-"""The system's clock."""
+"""The system's clock and threads."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 
 
 class SystemClock:
@@ -13,3 +15,15 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+class SystemThreads:
+    """Threads of the interpreter; one that still runs does not keep the process from ending."""
+
+    def flag(self) -> threading.Event:
+        return threading.Event()
+
+    def start(self, name: str, run: Callable[[], None]) -> Callable[[], None]:
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread.join

@@ -23,6 +23,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add = verbs.add_parser("push", parents=[common], help="upload a folder and a job, and start the pipeline")
     _inputs(add)
+    add.add_argument("--whole", action="store_true", help="send changed files whole, not only what changed")
     add.set_defaults(run=_push)
     write = verbs.add_parser(
         "manifest",
@@ -48,7 +49,10 @@ def _push(options: argparse.Namespace, output: Output) -> None:
     with tempfile.TemporaryDirectory() as workdir:
         prepared = _prepare(options, Path(workdir))
         pushed = push(
-            prepared, stack.blobs, lambda name, number, total: output.progress(f"  {number}/{total}  {name}")
+            prepared,
+            stack.blobs,
+            lambda name, number, total: output.progress(f"  {number}/{total}  {name}"),
+            whole=options.whole,
         )
     output.result(
         pushed,

@@ -8,6 +8,7 @@ from typing import Any
 from isthmus import bootstrap
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
+from isthmus.cli.pipeline_text import describe_attempt
 from isthmus.model.units import format_usd
 from isthmus.workflows.follow_job import JobStatus, follow, status
 
@@ -73,6 +74,8 @@ def _stop(options: argparse.Namespace, output: Output) -> None:
 def describe(found: JobStatus) -> str:
     """Return a job's status as text."""
     lines = [f"job {found.job_key}: {found.state}" + (f" at {found.step}" if found.step else "")]
+    if found.training is not None:
+        lines.append(describe_attempt(found.training))
     if found.candidate is not None:
         champion = "none" if found.champion is None else f"{found.champion:.4f}"
         lines.append(f"accuracy {found.candidate:.4f}, champion's {champion}: {found.reason}")

@@ -10,6 +10,7 @@ from typing import TextIO
 from isthmus.model.execution import Visit
 from isthmus.model.plan import Plan
 from isthmus.model.units import format_seconds
+from isthmus.workflows.attempts import AttemptStatus
 from isthmus.workflows.follow_job import SHOWN_TYPES
 from isthmus.workflows.show_pipeline import Shown
 
@@ -31,8 +32,9 @@ def _lines(shown: Shown) -> Iterator[str]:
     if job.candidate is not None:
         champion = "none" if job.champion is None else f"{job.champion:.4f}"
         yield f"accuracy {job.candidate:.4f}, champion's {champion}: {job.reason}"
-    if shown.metrics:
-        yield "metrics: " + " ".join(f"{name}={value:g}" for name, value in sorted(shown.metrics.items()))
+    yield from _metrics(shown)
+    if shown.training is not None:
+        yield describe_attempt(shown.training)
     if shown.plan is not None:
         yield from _plan(shown.plan)
     if job.error:
@@ -72,6 +74,18 @@ def _visit(visit: Visit) -> str:
     return f"{MARKS[visit.outcome]} {visit.entered_seconds:8.1f} s  {visit.state:<18}{took:>10}{attempts}"
 
 
+def _metrics(shown: Shown) -> Iterator[str]:
+    if shown.metrics:
+        yield "metrics: " + " ".join(f"{name}={value:g}" for name, value in sorted(shown.metrics.items()))
+
+
+def describe_attempt(attempt: AttemptStatus) -> str:
+    """Return where a training is, in one line; of a failure the last line of its cause."""
+    on = f" on {attempt.rig}" if attempt.rig else ""
+    cause = f": {_short(attempt.cause)}" if attempt.cause else ""
+    return f"training {attempt.fencing}{on}: {attempt.state.value}{cause}"
+
+
 def _plan(plan: Plan) -> Iterator[str]:
     yield f"attempt {plan.fencing} on {plan.device} in {plan.zone}"
     for refusal in plan.refusals:
@@ -106,7 +120,8 @@ class Picture:
 
     def tell(self, shown: Shown) -> None:
         """Draw, unless nothing changed."""
-        lines = _cut([_heading(shown), *_visits(shown.visits, shown)], self._size(self._stream))
+        lines = [_heading(shown), *_visits(shown.visits, shown), *_metrics(shown)]
+        lines = _cut(lines, self._size(self._stream))
         if lines == self._drawn:
             return
         if self._drawn:
@@ -145,5 +160,6 @@ class Lines:
                 yield f"{failure.at_seconds:8.1f} s  {visit.state}: {failure.error}: {_short(failure.cause)}"
             if visit.left_seconds is not None:
                 yield f"{visit.left_seconds:8.1f} s  {visit.state} {MARKS[visit.outcome]}"
-        if shown.metrics:
-            yield "metrics: " + " ".join(f"{name}={value:g}" for name, value in sorted(shown.metrics.items()))
+        if shown.training is not None:
+            yield describe_attempt(shown.training)
+        yield from _metrics(shown)

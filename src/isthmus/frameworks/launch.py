@@ -17,6 +17,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import TracebackType
 
+from isthmus.errors import InvalidJob
 from isthmus.frameworks.port import TrainingFramework, framework
 
 FAILURE_LINES = 20
@@ -38,6 +39,37 @@ class PrepareOnImport(MetaPathFinder):
 def install(chosen: TrainingFramework) -> None:
     """Arrange that ``chosen`` is prepared when it is imported."""
     sys.meta_path.insert(0, PrepareOnImport(chosen))
+
+
+def command(
+    python: str, name: str, script: Sequence[str], *, launcher: str = "", processes: int = 1
+) -> list[str]:
+    """Return what runs a script and its arguments in the environment of ``python``.
+
+    ``launcher``: the framework's own, for as many processes; empty: one process.
+
+    Raises:
+        InvalidJob: the framework has no such launcher.
+    """
+    program = [python, "-P", "-m", "isthmus.frameworks.launch", "--framework", name, "--", *script]
+    if not launcher:
+        return program
+    check_launcher(name, launcher)
+    return [*framework(name).launch(launcher, python, processes), *program]
+
+
+def variables(name: str, *launchers: str) -> dict[str, str]:
+    """Return what the processes of a framework's launcher find in their environment."""
+    return dict(framework(name).launch_variables) if launchers else {}
+
+
+def check_launcher(name: str, launcher: str) -> None:
+    """Raises InvalidJob: the framework is unknown, or has no such launcher."""
+    there = framework(name).launchers
+    if launcher not in there:
+        raise InvalidJob(
+            f"the job's distribution needs the launcher {launcher}; {name} has {', '.join(there) or 'none'}"
+        )
 
 
 def run_script(script: str, arguments: Sequence[str], failure: Path | None) -> int:

@@ -40,9 +40,16 @@ class TrainingFramework(Protocol):
 
     module: str
     """What a script imports."""
+    launchers: tuple[str, ...]
+    """Its own ways to run one script as several processes, by the names that SageMaker's estimators give them."""
+    launch_variables: Mapping[str, str]
+    """What the processes of a launcher find in their environment."""
 
     def prepare(self) -> None:
         """Make this interpreter fit for the framework; called just before its first import."""
+
+    def launch(self, launcher: str, python: str, processes: int) -> list[str]:
+        """Return the words that go before a program and its arguments to run it as so many processes."""
 
     def is_saved(self, model_dir: Path) -> bool:
         """Whether the script left a model of this framework there."""
@@ -58,7 +65,7 @@ class TrainingFramework(Protocol):
 
 
 def known() -> tuple[str, ...]:
-    """Return the names of the frameworks that have a subpackage here; ``onnx`` and ``torch`` only read models."""
+    """Return the names of the frameworks that have a subpackage here; ``onnx`` only reads models."""
     packages = [info.name for info in pkgutil.iter_modules(isthmus.frameworks.__path__) if info.ispkg]
     return tuple(name for name in packages if hasattr(_package(name), "FRAMEWORK"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -30,6 +31,16 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
+"""A container image that cannot change: repository and digest (OCI distribution specification, "Pulling manifests")."""
+
+
+class Launcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of one of a framework's own launchers, as SageMaker's estimators take them."""
+
+    enabled: bool = True
+
+
 class Training(
     msgspec.Struct, tag="training", tag_field="kind", frozen=True, forbid_unknown_fields=True, kw_only=True
 ):
@@ -37,7 +48,12 @@ class Training(
 
     ``deadline_seconds`` bounds the training itself, ``queue_deadline_seconds`` the wait for a rig
     (at most ``MAX_QUEUE_SECONDS``).
-    ``offline_tolerance_seconds`` is how long a rig may be silent before its attempt counts as lost.
+    ``offline_tolerance_seconds`` is how long a rig may be silent before its attempt counts as lost: a job
+    that a rig loses goes on elsewhere after that time, a network that is away for longer costs an attempt.
+
+    ``image``: the container image to run it in, by digest, instead of an environment that the rig builds.
+    ``distribution``: the framework's launcher for several GPUs, by SageMaker's name, for example
+    ``{"torch_distributed": {"enabled": true}}``. Not given, neither is written: digests stay what they were.
     """
 
     framework: Framework
@@ -45,10 +61,26 @@ class Training(
     code: BlobRef
     hyperparameters: dict[str, str | int | float | bool] = {}
     resources: Resources = Resources()
+    image: str | msgspec.UnsetType = msgspec.UNSET
+    distribution: dict[str, Launcher] | msgspec.UnsetType = msgspec.UNSET
     deadline_seconds: Seconds = 3600
     queue_deadline_seconds: Seconds = 86_400
-    offline_tolerance_seconds: Annotated[int, msgspec.Meta(ge=3)] = 60
+    offline_tolerance_seconds: Annotated[int, msgspec.Meta(ge=3)] = 30
     parity_tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.image is not msgspec.UNSET and not IMAGE.fullmatch(self.image):
+            raise ValueError(
+                f"image needs a digest, repository@sha256:…, and is {self.image}: a tag names another image tomorrow"
+            )
+        if len(self.launchers) > 1:
+            raise ValueError(f"distribution needs one launcher, and enables {', '.join(self.launchers)}")
+
+    @property
+    def launchers(self) -> tuple[str, ...]:
+        """The launchers that are enabled: one or none."""
+        given = {} if self.distribution is msgspec.UNSET else self.distribution
+        return tuple(name for name, launcher in given.items() if launcher.enabled)
 
 
 class Import(
@@ -93,13 +125,14 @@ class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model to be made. ``raw_shape`` is one decoded sample's shape, before pre-processing.
 
-    ``team`` is who waits for it: teams take turns on a rig (docs/adr/0016). Not given, it is not
-    written either, so that the digest of a job that names no team stays what it was before teams.
+    ``team`` is who waits for it: teams take turns on a rig (docs/adr/0016). ``priority`` orders a team's own
+    work, the highest first. Not given, neither is written: the digest of a job that names none stays what it was.
     """
 
     schema: Literal["isthmus/job/1"] = "isthmus/job/1"
     model: Name
     team: Name | msgspec.UnsetType = msgspec.UNSET
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] | msgspec.UnsetType = msgspec.UNSET
     source: Training | Import
     raw_shape: tuple[Annotated[int, msgspec.Meta(ge=1)], ...] | None = None
     raw_dtype: Literal["uint8", "int16", "int32", "int64", "float32"] = "float32"

@@ -9,11 +9,18 @@ RIGS = "RIGS"
 POLICY = "POLICY"
 LEASE = "LEASE"
 STATE = "STATE"
+CHECKPOINT = "CHECKPOINT"
+SHARES = "SHARES"
+PROGRESS = "PROGRESS"
+AGENT = "AGENT#"
+ORPHAN = "ORPHAN#"
 WORK = "WORK#"
 TURN = "TURN#"
 
 DATASETS = "datasets/"
 BUNDLES = "bundles/"
+CHECKPOINTS = "checkpoints/"
+PROBES = "probes/"
 
 STACK_TAG = "isthmus:stack"
 """Tag of everything that can have tags, with the stack's name: two stacks' names may be each other's
@@ -38,6 +45,26 @@ def manifest_key(dataset: str, digest: str) -> str:
 def blob_path(sha256: str) -> str:
     """Where a file's bytes lie below its dataset's folder when its manifest gives no key."""
     return f"blobs/{sha256}"
+
+
+def chunks_key(dataset: str, sha256: str) -> str:
+    """Where it is noted how a file was cut, so that a later version of it can be sent as what changed."""
+    return f"{dataset_folder(dataset)}deltas/chunks/{sha256}"
+
+
+def recipe_key(dataset: str, sha256: str) -> str:
+    """How a file that was not sent whole is put together."""
+    return f"{dataset_folder(dataset)}deltas/recipes/{sha256}.json"
+
+
+def pack_key(dataset: str, sha256: str) -> str:
+    """The new bytes of a file that was not sent whole."""
+    return f"{dataset_folder(dataset)}deltas/packs/{sha256}"
+
+
+def latest_key(dataset: str) -> str:
+    """Which manifest was pushed last."""
+    return f"{dataset_folder(dataset)}deltas/latest.json"
 
 
 def job_key(manifest_sha256: str, job_sha256: str) -> str:
@@ -68,6 +95,21 @@ def plan_key(key: str, fencing: int) -> str:
 def attempt_output(key: str, fencing: int) -> str:
     """What an attempt left; ``output.json`` in it is written last."""
     return f"{job_folder(key)}attempts/{fencing}/output/"
+
+
+def checkpoint_folder(key: str) -> str:
+    """The checkpoints of a job that is not finished; a lifecycle rule removes what is left of a job."""
+    return f"{CHECKPOINTS}{key}/"
+
+
+def checkpoint_blob(key: str, sha256: str) -> str:
+    """A file of a job's checkpoints."""
+    return f"{checkpoint_folder(key)}blobs/{sha256}"
+
+
+def checkpoint_manifest(key: str, sha256: str) -> str:
+    """A checkpoint's list of files, named by its own digest."""
+    return f"{checkpoint_folder(key)}manifests/{sha256}.json"
 
 
 def bundle_folder(model: str, digest: str) -> str:
@@ -120,9 +162,34 @@ def turn_sk(team: str) -> str:
     return f"{TURN}{team}"
 
 
+def rig_pk(rig: str) -> str:
+    """Partition of what a rig says of itself: its agents, and results that came too late, for a person to claim."""
+    return f"RIG#{rig}"
+
+
+def agent_sk(agent: str) -> str:
+    """Sort key of what one of a rig's agents says of itself."""
+    return f"{AGENT}{agent}"
+
+
+def orphan_sk(job_key: str, fencing: int) -> str:
+    """Sort key of a result that came too late."""
+    return f"{ORPHAN}{job_key}#{fencing:08d}"
+
+
 def queue_name(stack: str, rig: str) -> str:
     """The SQS queue of a rig."""
     return f"{stack}-rig-{rig}"
+
+
+def certificate_policy(stack: str) -> str:
+    """The IoT policy that makes a certificate one of the stack's rigs; its role alias has the same name."""
+    return f"{stack}-rig"
+
+
+def probe_key(device: str) -> str:
+    """An object that a device writes and reads to measure its link; it says nothing, and expires."""
+    return f"{PROBES}{device}"
 
 
 def component_name(stack: str, model: str, part: str) -> str:

@@ -9,11 +9,17 @@ import msgspec
 
 DEFAULT_TEAM = "default"
 """Of a job that names no team."""
+DEFAULT_PRIORITY = 5
+"""Of a job that names none: in the middle of 0 to 9."""
 
 
 class AttemptState(StrEnum):
-    """States of an attempt; LOST is the rig's fault, FAILED the script's, ABORTED a person's stop."""
+    """States of an attempt; LOST is the rig's fault, FAILED the script's, ABORTED a person's stop.
 
+    QUEUED is planned, and taken by no rig yet; LEASED is taken, and waits for the training's token.
+    """
+
+    QUEUED = "QUEUED"
     LEASED = "LEASED"
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
@@ -47,6 +53,10 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """How often the execution was redriven before: a redrive waits for the same attempt, by another token."""
     retries: int = 0
     """How often the state was retried before, since the last redrive: each retry has another token too."""
+    priority: int = DEFAULT_PRIORITY
+    """0 to 9, the highest first, among the work of its team alone."""
+    accelerators: int = 0
+    """How many GPUs its job needs: an agent that has fewer leaves it to another one of its rig."""
 
     @property
     def sending(self) -> tuple[int, int]:

@@ -22,3 +22,8 @@ class DataPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def allows_zone(self, zone: str) -> bool:
         """Whether raw data may lie in ``zone``."""
         return any(fnmatchcase(zone, pattern) for pattern in self.zones)
+
+    def lets_checkpoints_lie_in(self, zone: str) -> bool:
+        """Whether a training's checkpoints may lie in ``zone``. They are whatever its script wrote, so where
+        raw data may not lie, they may only if everything may leave."""
+        return self.allows_zone(zone) or self.may_leave == "everything"

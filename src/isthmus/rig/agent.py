@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from isthmus.errors import Conflict, Unavailable
+from isthmus.errors import Conflict, EnvironmentProblem, Unavailable
 from isthmus.model.messages import AttemptState, Outcome, Work
-from isthmus.rig import lease, warden
-from isthmus.rig.attempt import Attempt, RigSettings, Runner, Services, new_run_id, persistently
+from isthmus.model.units import MIB, format_bytes
+from isthmus.rig import lease, orphans
+from isthmus.rig.attempt import Attempt, Runner, keeper, new_run_id
+from isthmus.rig.delivery import Delivery
+from isthmus.rig.fitness import Room
 from isthmus.rig.identity import agent_id, sole_agent
 from isthmus.rig.intake import Intake
-from isthmus.rig.journal import Entry, Journal
-from isthmus.rig.lease import Report
+from isthmus.rig.presence import Doing, State
+from isthmus.rig.services import Report, RigSettings, Services, persistently
+from isthmus.rig.spool import Entry, Spool
 from isthmus.rig.waiting import WaitingList
 
 WITHDRAWN = Outcome(state=AttemptState.ABORTED, cause="nobody waited for this attempt when a rig took it")
+MIN_FREE_BYTES = 64 * MIB
+"""Below it no work is taken: what an attempt must remember would soon not fit."""
 DIED = Outcome(state=AttemptState.LOST, cause="the rig's agent ended while it ran this attempt")
 
 T = TypeVar("T")
@@ -27,21 +33,45 @@ T = TypeVar("T")
 class Agent:
     """Takes work from its queue until it is told to drain.
 
-    ``report`` gets an event's name and its fields, for a log; nothing is printed.
+    ``report`` gets an event's name and its fields, for a log; nothing is printed. ``when_idle`` is called now and
+    then while nothing waits.
     """
 
-    def __init__(self, settings: RigSettings, services: Services, runner: Runner, report: Report) -> None:
+    def __init__(
+        self,
+        settings: RigSettings,
+        services: Services,
+        runner: Runner,
+        report: Report,
+        when_idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._when_idle = when_idle
         self._settings = settings
         self._services = services
         self._runner = runner
         self._report = report
-        self._journal = Journal(settings.folder / "journal.json")
+        self._spool = Spool(settings.folder)
         self._id = agent_id(settings.folder)
         self._waiting = WaitingList(settings.rig, self._id, services.records, services.clock)
-        self._intake = Intake(services.queue, self._waiting, report)
-        self._draining = threading.Event()
-        self._stopping = threading.Event()
+        self._intake = Intake(services.queue, self._waiting, report, services.threads)
+        self._draining = services.threads.flag()
+        self._stopping = services.threads.flag()
         self._attempt: Attempt | None = None
+        self._fits = Room(settings.accelerators, report)
+
+    @property
+    def id(self) -> str:
+        """The agent's id, which its folder keeps."""
+        return self._id
+
+    def doing(self) -> Doing:
+        """Return what it does now; may be asked from any thread."""
+        attempt = self._attempt
+        job_key, fencing = (attempt.work.job_key, attempt.work.fencing) if attempt else ("", 0)
+        state: State = "running" if attempt else "idle"
+        if self._draining.is_set():
+            state = "stopping" if self._stopping.is_set() else "draining"
+        return Doing(state=state, job_key=job_key, fencing=fencing)
 
     def drain(self) -> None:
         """Finish the attempt at hand, take no other, and leave."""
@@ -63,7 +93,11 @@ class Agent:
             PermissionMissing, EnvironmentProblem: a fault of the deployment. It would end any other attempt
                 like this one, so no other is taken; an outcome not reported is reported by the next ``run``.
         """
-        with sole_agent(self._settings.folder), contextlib.closing(self._intake):
+        with (
+            sole_agent(self._settings.folder),
+            contextlib.closing(self._spool),
+            contextlib.closing(self._intake),
+        ):
             self._report("agent started", rig=self._settings.rig)
             self._persistently(self.recover)
             self._persistently(lambda: self._intake.drain(wait_seconds=self._settings.settle_seconds))
@@ -73,12 +107,17 @@ class Agent:
                 # the wait is for a claim of another agent that ran out.
                 self._intake.arrived.clear()
                 if self.step() is None and not self._draining.is_set():
-                    self._intake.arrived.wait(self._settings.receive_seconds)
+                    self._wait()
             self._report("agent left", rig=self._settings.rig)
+
+    def _wait(self) -> None:
+        if not self._intake.arrived.wait(self._settings.receive_seconds):
+            self._when_idle()
 
     def step(self) -> Outcome | None:
         """Take the attempt whose turn it is, if one waits, and see it through to the end."""
         try:
+            self._check_folder()
             self._intake.drain()
             taken = self._take()
         except Unavailable as error:
@@ -87,29 +126,49 @@ class Agent:
             self._report("no work", error=str(error))
             self._services.clock.sleep(self._settings.poll_seconds)
             return None
+        except EnvironmentProblem as error:
+            # A full disk or the like. Somebody may mend it: no message's delivery is spent until then.
+            self._report("no work", error=str(error))
+            self._services.clock.sleep(self._settings.receive_seconds)
+            return None
         return self._see_through(*taken) if taken else None
 
-    def _take(self) -> tuple[Work, str] | None:
-        """Take the attempt whose turn it is, with its run id; who is not waited for any more is dropped."""
-        while work := self._waiting.claim():
-            run_id = self._accept(work)
-            if run_id is not None:
-                return work, run_id
+    def _check_folder(self) -> None:
+        """Ask whether the rig's folder takes what an attempt must remember.
+
+        Raises:
+            EnvironmentProblem: it does not.
+        """
+        self._spool.check()
+        free = shutil.disk_usage(self._settings.folder).free
+        if free < MIN_FREE_BYTES:
+            raise EnvironmentProblem(
+                f"{self._settings.folder} has {format_bytes(free)} free; an attempt needs at least "
+                f"{format_bytes(MIN_FREE_BYTES)}: free some space"
+            )
+
+    def _take(self) -> tuple[Work, Entry] | None:
+        """Take the attempt whose turn it is; who is not waited for any more is dropped."""
+        while work := self._waiting.claim(self._fits):
+            entry = self._accept(work)
+            if entry is not None:
+                return work, entry
         return None
 
-    def _accept(self, work: Work) -> str | None:
+    def _accept(self, work: Work) -> Entry | None:
         """Take the lease, say so, and remember it; the order makes a crash at any point harmless.
 
-        Before the journal is written the attempt waits on, claimed; after it, ``recover`` ends it.
+        Before the spool has it the attempt waits on, claimed; after it, ``recover`` ends it.
         """
-        run_id = None
+        entry = None
         if self._win(work):
             run_id = new_run_id(work)
-            self._journal.write(Entry(job_key=work.job_key, fencing=work.fencing, run_id=run_id))
-        event = "work taken" if run_id else "work dropped: it was finished, superseded or withdrawn"
+            entry = Entry(job_key=work.job_key, fencing=work.fencing, run_id=run_id, work=work)
+            self._spool.begin(entry)
+        event = "work taken" if entry else "work dropped: it was finished, superseded or withdrawn"
         self._report(event, job_key=work.job_key, fencing=work.fencing, team=work.team)
-        self._strike(work, taken=run_id is not None)
-        return run_id
+        self._strike(work, taken=entry is not None)
+        return entry
 
     def _strike(self, work: Work, *, taken: bool) -> None:
         """Take it off the list. Raises Unavailable for what was dropped: it would be next again."""
@@ -152,45 +211,84 @@ class Agent:
         rig, records = self._settings.rig, self._services.records
         lease.commit(attempt.job_key, attempt.fencing, rig, outcome, records, self._id)
 
-    def _see_through(self, work: Work, run_id: str) -> Outcome | None:
+    def _see_through(self, work: Work, entry: Entry) -> Outcome | None:
         self._attempt = Attempt(
-            work, run_id, self._services, self._settings, self._runner, self._report, agent=self._id
+            work,
+            entry,
+            self._services,
+            self._settings,
+            self._runner,
+            self._spool,
+            self._report,
+            agent=self._id,
         )
         if self._stopping.is_set():  # between the message and this line
             self._attempt.stop()
         try:
             outcome = self._attempt.run()
         except Unavailable as error:
-            # It was stopped while the control plane was silent; the journal stays for ``recover``.
+            # It was stopped while the control plane was silent; the spool keeps it for ``recover``.
             self._report("attempt left open", job_key=work.job_key, fencing=work.fencing, error=str(error))
             return None
         finally:
             self._attempt = None
-        self._journal.clear()
         return outcome
 
     def recover(self) -> None:
-        """End the attempt that an earlier agent left: kill what still runs, commit, report.
+        """See to the end what an earlier agent left: what ended is delivered; what ran is killed and lost.
 
         An outcome that was committed, but perhaps not reported, is reported.
         """
-        entry = self._journal.read()
-        if entry is None:
-            return
-        killed = warden.kill_run(entry.run_id)
+        for entry in self._spool.entries():
+            killed = self._runner.end(entry.run_id)
+            if entry.outcome is not None and entry.work is not None:
+                self._deliver(entry, entry.work, entry.outcome)
+            else:
+                self._end_left(entry)
+            self._report("recovered", job_key=entry.job_key, fencing=entry.fencing, killed=killed)
+        orphans.tell_all(self._spool, self._services.records)
+        self._sweep()
+
+    def _deliver(self, entry: Entry, work: Work, outcome: Outcome) -> None:
+        kept = keeper(
+            work, self._services, self._settings, self._report, agent=self._id, on_lost=lambda: None
+        )
+        delivery = Delivery(
+            entry,
+            work,
+            self._services,
+            self._settings,
+            self._spool,
+            kept,
+            self._report,
+            agent=self._id,
+            stopping=self._stopping.is_set,
+        )
+        with kept:
+            delivery.run(outcome)
+
+    def _end_left(self, entry: Entry) -> None:
         self._end(entry, DIED)
         item = lease.read(entry.job_key, self._services.records)
         if item.get("fencing") == entry.fencing and item.get("outcome"):
             self._services.reporter.finished(entry.job_key, entry.fencing)
-        self._journal.clear()
-        self._report("recovered", job_key=entry.job_key, fencing=entry.fencing, killed=killed)
+        self._spool.remove(entry)
+
+    def _sweep(self) -> None:
+        """Remove the folders of attempts that nobody will come back to."""
+        root = self._settings.folder
+        kept = {orphan.path for orphan in self._spool.orphans()}
+        for folder in [*root.glob("attempts/*"), *root.glob("results/*")]:
+            if str(folder.absolute()) not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _persistently(self, call: Callable[[], T]) -> T:
         return persistently(call, self._services.clock, self._stopping.is_set, self._report)
 
 
 def obey_signals(agent: Agent) -> None:
-    """Drain at the first SIGTERM or SIGINT, stop at the second. To be called in the main thread."""
+    """Drain at the first SIGTERM or SIGINT, stop at the second, and at SIGUSR1 at once. To be called in the
+    main thread."""
     seen: list[int] = []
 
     def handler(number: int, frame: object) -> None:
@@ -199,3 +297,4 @@ def obey_signals(agent: Agent) -> None:
 
     signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGUSR1, lambda number, frame: agent.stop())

@@ -1,38 +1,39 @@
-"""One attempt: prepare, train, upload, commit the outcome, report it."""
+"""One attempt: prepare, train, and hand its outcome to ``delivery``."""
 
 from __future__ import annotations
 
 import shutil
-import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from isthmus import documents
 from isthmus.errors import (
-    DEPLOYMENT_FAULTS,
     AttemptLost,
     EnvironmentProblem,
+    InvalidDocument,
     InvalidJob,
     IsthmusError,
+    PermissionMissing,
     Unavailable,
 )
 from isthmus.model import layout
 from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import Job, Training
 from isthmus.model.messages import AttemptState, Outcome, Work
-from isthmus.ports import BlobStore, Clock, JobQueue, Records, Reporter, Tasks, TrainingRun
-from isthmus.rig import lease, output
-from isthmus.rig.cache import FileCache
+from isthmus.ports import Flag, TrainingRun
+from isthmus.rig.cache import CachedFile, FileCache
+from isthmus.rig.checkpoints import Checkpoints
 from isthmus.rig.contract import Layout
-from isthmus.rig.lease import Keeper, Report
+from isthmus.rig.delivery import MAX_CAUSE_CHARACTERS, Delivery, attempt_folder, ended
+from isthmus.rig.lease import Keeper
+from isthmus.rig.mirror import Mirror
+from isthmus.rig.progress import Progress
 from isthmus.rig.runner import TrainingRequest
+from isthmus.rig.services import Report, RigSettings, Services, persistently
+from isthmus.rig.spool import Entry, Spool
+from isthmus.workflows.loading import load_policy
 
-MAX_CAUSE_CHARACTERS = 8_000
-"""Of an outcome's cause: it travels in a table item and in Step Functions' error (32,768 characters)."""
-MAX_BACKOFF_SECONDS = 30.0
 STOPPED = "the rig was stopped"
 
 T = TypeVar("T")
@@ -41,53 +42,11 @@ T = TypeVar("T")
 class Runner(Protocol):
     """What runs a training: ``JobRunner``, or a test's own."""
 
-    def run(self, request: TrainingRequest, stop: threading.Event) -> TrainingRun: ...
+    def check(self, training: Training) -> None: ...
 
+    def run(self, request: TrainingRequest, stop: Flag) -> TrainingRun: ...
 
-@dataclass(frozen=True)
-class Services:
-    """The control plane as a rig sees it."""
-
-    queue: JobQueue
-    records: Records
-    tasks: Tasks
-    blobs: BlobStore
-    reporter: Reporter
-    clock: Clock
-
-
-@dataclass(frozen=True)
-class RigSettings:
-    """``folder`` holds the cache, the attempts, the journal and the checkpoints of unfinished jobs.
-
-    ``settle_seconds``: what an agent that starts waits for a further message before it chooses.
-    ``token_seconds`` bounds the wait between taking the work and the training's own token.
-    """
-
-    rig: str
-    folder: Path
-    receive_seconds: int = 20
-    settle_seconds: int = 1
-    poll_seconds: float = 1.0
-    token_seconds: float = 300.0
-
-
-def persistently(call: Callable[[], T], clock: Clock, give_up: Callable[[], bool], report: Report) -> T:
-    """Call until the service answers, waiting longer each time, up to half a minute.
-
-    Raises:
-        Unavailable: ``give_up`` said that there is no point any more.
-    """
-    wait_seconds = 1.0
-    while True:
-        try:
-            return call()
-        except Unavailable as error:
-            if give_up():
-                raise
-            report("waiting for a service", error=str(error), wait_seconds=wait_seconds)
-        clock.sleep(wait_seconds)
-        wait_seconds = min(2 * wait_seconds, MAX_BACKOFF_SECONDS)
+    def end(self, run_id: str) -> int: ...
 
 
 def new_run_id(work: Work) -> str:
@@ -101,73 +60,81 @@ class Attempt:
     def __init__(
         self,
         work: Work,
-        run_id: str,
+        entry: Entry,
         services: Services,
         settings: RigSettings,
         runner: Runner,
+        spool: Spool,
         report: Report,
         *,
         agent: str = "",
     ) -> None:
-        self._work = work
-        self._agent = agent
-        self._run_id = run_id
+        self.work = work
+        self._run_id = entry.run_id
         self._services = services
         self._settings = settings
         self._runner = runner
         self._report = report
-        self._stop = threading.Event()
-        self._folder = settings.folder / "attempts" / f"{work.job_key}-{work.fencing}"
-        self._checkpoints = settings.folder / "checkpoints" / work.job_key
-        self._cache = FileCache(settings.folder / "cache", services.blobs)
-        self._keeper = Keeper(
+        self._stop = services.threads.flag()
+        self._leaving = services.threads.flag()
+        self._folder = attempt_folder(settings, work.job_key, work.fencing)
+        self._cache = FileCache(
+            settings.cache_folder or settings.folder / "cache",
+            services.blobs,
+            limit_bytes=settings.cache_bytes,
+            connections=settings.connections,
+        )
+        self._checkpoints = Checkpoints(
+            settings.folder / "checkpoints",
+            work.job_key,
+            work.fencing,
+            services.blobs,
+            services.records,
+            report,
+        )
+        self._keeper = keeper(work, services, settings, report, agent=agent, on_lost=self._stop.set)
+        self._progress = Progress(work, settings.rig, services, report)
+        self._delivery = Delivery(
+            entry,
             work,
-            settings.rig,
+            services,
+            settings,
+            spool,
+            self._keeper,
+            report,
             agent=agent,
-            records=services.records,
-            tasks=services.tasks,
-            poll_seconds=settings.poll_seconds,
-            report=report,
-            on_lost=self._stop.set,
+            stopping=self._leaving.is_set,
         )
 
     def stop(self) -> None:
         """End the training; the attempt counts as lost, so it runs again."""
+        self._leaving.set()
         self._stop.set()
 
     def run(self) -> Outcome:
         """Return how the attempt ended; the outcome is committed and, if somebody waits, reported.
 
         Raises:
-            Unavailable: it was stopped, and the control plane did not answer either.
-            PermissionMissing, EnvironmentProblem: the outcome is committed, and the deployment does not
-                let it be reported; repeating it may help once somebody has mended that.
+            Unavailable, PermissionMissing, EnvironmentProblem: as ``Delivery.run``.
         """
         self._say("attempt started")
         try:
             with self._keeper:
                 outcome = self._outcome()
                 if self._keeper.refused is not None:
-                    outcome = _ended(AttemptState.FAILED, self._keeper.refused)
-                if outcome.state is AttemptState.FAILED:
-                    # Nobody listens before the training's token is there.
-                    self._keeper.wait_for_token(self._settings.token_seconds)
-                if self._keeper.lost.is_set():
-                    outcome = Outcome(state=AttemptState.ABORTED, cause=self._keeper.cause)
-                self._finish(outcome)
+                    outcome = ended(AttemptState.FAILED, self._keeper.refused)
+                return self._delivery.run(outcome)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
-        return outcome
 
     def _outcome(self) -> Outcome:
         try:
-            run = self._train()
-            return self._judge(run)
+            return self._judge(self._train())
         except (EnvironmentProblem, AttemptLost, Unavailable, OSError) as error:
             # This rig's fault (a full disk, say), not the script's: another attempt may do better.
-            return _ended(AttemptState.LOST, error)
+            return ended(AttemptState.LOST, error)
         except IsthmusError as error:
-            return _ended(AttemptState.FAILED, error)
+            return ended(AttemptState.FAILED, error)
 
     def _train(self) -> TrainingRun:
         job, manifest = self._documents()
@@ -175,18 +142,38 @@ class Attempt:
         if not isinstance(training, Training):
             raise InvalidJob("a rig runs trainings; this job imports a model")
         self._keeper.tolerate(training.offline_tolerance_seconds)
+        self._runner.check(training)
         request = self._prepare(job, training, manifest)
         if not self._keeper.wait_for_token(self._settings.token_seconds):
             raise AttemptLost(self._keeper.cause or "the training's task token never came")
         if self._stop.is_set():
             raise AttemptLost(STOPPED)
         self._say("training started", name=request.name)
-        return self._runner.run(request, self._stop)
+        return self._run(request)
+
+    def _run(self, request: TrainingRequest) -> TrainingRun:
+        """Run it, and mirror its checkpoints; of a run that will go on elsewhere the last one too."""
+        mirror = Mirror(
+            self._checkpoints,
+            self._services.threads,
+            self._report,
+            every_seconds=self._settings.mirror_seconds,
+            still_seconds=self._settings.still_seconds,
+        )
+        try:
+            with mirror, self._progress:
+                run = self._runner.run(request, self._stop)
+        except (IsthmusError, OSError):
+            mirror.finish()
+            raise
+        if run.stopped:
+            mirror.finish()
+        return run
 
     def _documents(self) -> tuple[Job, Manifest]:
         limit, blobs = documents.MAX_DOCUMENT_BYTES, self._services.blobs
-        job = self._persistently(lambda: blobs.get(self._work.job, max_bytes=limit))
-        manifest = self._persistently(lambda: blobs.get(self._work.manifest, max_bytes=limit))
+        job = self._persistently(lambda: blobs.get(self.work.job, max_bytes=limit))
+        manifest = self._persistently(lambda: blobs.get(self.work.manifest, max_bytes=limit))
         return documents.decode(Job, job, "the job"), documents.decode(Manifest, manifest, "the manifest")
 
     def _prepare(self, job: Job, training: Training, manifest: Manifest) -> TrainingRequest:
@@ -194,37 +181,50 @@ class Attempt:
         shutil.rmtree(self._folder, ignore_errors=True)
         folders = Layout(self._folder)
         folders.make()
-        self._keep_checkpoints(folders)
+        self._restore(manifest.dataset, folders)
         code = self._persistently(lambda: self._cache.fetch(training.code.key, training.code.sha256))
-        for file in manifest.files:
-            self._place(manifest.dataset, file, folders)
+        files = [_cached(manifest.dataset, file, folders) for file in manifest.files]
+        self._persistently(lambda: self._cache.place_all(files))
         channels = {file.channel for file in manifest.files}
         return TrainingRequest(
-            name=f"{job.model[:24]}-{self._work.job_key[:12]}-{self._work.fencing}",
+            name=f"{job.model[:24]}-{self.work.job_key[:12]}-{self.work.fencing}",
             run_id=self._run_id,
             training=training,
             code=code,
             channels={channel: folders.data / channel for channel in channels},
             work=self._folder,
+            on_line=self._progress.take,
         )
 
-    def _keep_checkpoints(self, folders: Layout) -> None:
-        """Checkpoints outlive a lost attempt: the next one of the same job on this rig resumes."""
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
+    def _restore(self, dataset: str, folders: Layout) -> None:
+        """Go on from the job's newest checkpoint, whichever rig made it."""
+        self._checkpoints.local_only = self._why_local(dataset)
+        if self._checkpoints.local_only:
+            self._say("checkpoints stay on this rig", reason=self._checkpoints.local_only)
+        self._persistently(self._checkpoints.restore)
         folders.checkpoints.rmdir()
-        folders.checkpoints.symlink_to(self._checkpoints.absolute(), target_is_directory=True)
+        folders.checkpoints.symlink_to(self._checkpoints.folder.absolute(), target_is_directory=True)
 
-    def _place(self, dataset: str, file: DatasetFile, folders: Layout) -> None:
-        key = layout.dataset_folder(dataset) + (file.key or layout.blob_path(file.sha256))
-        relative = file.path if "/" in file.path else f"{file.channel}/{file.path}"
-        self._persistently(lambda: self._cache.place(key, file.sha256, folders.data / relative))
+    def _why_local(self, dataset: str) -> str:
+        """Return why checkpoints may not go to the bucket, or an empty text. Asked where the bytes would
+        move: the policy may have changed since the plan."""
+        zone = self._settings.bucket_zone
+        try:
+            policy = self._persistently(lambda: load_policy(self._services.records, dataset))
+        except (PermissionMissing, InvalidDocument) as error:
+            return f"the data policy of {dataset} cannot be read: {error}"
+        if policy.lets_checkpoints_lie_in(zone):
+            return ""
+        return (
+            f"the data policy of {dataset} lets raw data lie in {', '.join(policy.zones) or 'no zone'} and "
+            f"{policy.may_leave} leave; the bucket lies in {zone or 'an unknown zone'}, and a checkpoint is "
+            "whatever a script wrote"
+        )
 
     def _judge(self, run: TrainingRun) -> Outcome:
-        """Decide how a run ended, and upload what it left; of a stopped run nothing is kept."""
+        """Decide how a run ended; of a stopped run nothing is kept but its checkpoints."""
         if run.stopped:
             raise AttemptLost(STOPPED)
-        prefix = layout.attempt_output(self._work.job_key, self._work.fencing)
-        self._persistently(lambda: output.upload(run, prefix, self._services.blobs))
         state, cause = AttemptState.FAILED, f"exit code {run.exit_code}\n{run.tail[-MAX_CAUSE_CHARACTERS:]}"
         if run.exit_code == 0:
             state, cause = AttemptState.SUCCEEDED, ""
@@ -232,36 +232,42 @@ class Attempt:
             state=state,
             cause=cause,
             exit_code=run.exit_code,
-            output=prefix,
+            output=layout.attempt_output(self.work.job_key, self.work.fencing),
             metrics=run.metrics,
             seconds=round(run.seconds, 3),
         )
-
-    def _finish(self, outcome: Outcome) -> None:
-        work, rig, services = self._work, self._settings.rig, self._services
-        committed = self._persistently(
-            lambda: lease.commit(work.job_key, work.fencing, rig, outcome, services.records, self._agent)
-        )
-        self._say("attempt ended", state=outcome.state.value, cause=outcome.cause, committed=committed)
-        if outcome.state in (AttemptState.SUCCEEDED, AttemptState.FAILED):
-            shutil.rmtree(self._checkpoints, ignore_errors=True)
-        if committed and not self._keeper.lost.is_set():
-            self._tell()
-
-    def _tell(self) -> None:
-        work, reporter = self._work, self._services.reporter
-        try:
-            self._persistently(lambda: reporter.finished(work.job_key, work.fencing))
-        except DEPLOYMENT_FAULTS as error:
-            self._say("outcome committed, not reported", error=str(error))
-            raise
 
     def _persistently(self, call: Callable[[], T]) -> T:
         return persistently(call, self._services.clock, self._stop.is_set, self._report)
 
     def _say(self, event: str, **fields: object) -> None:
-        self._report(event, job_key=self._work.job_key, fencing=self._work.fencing, **fields)
+        self._report(event, job_key=self.work.job_key, fencing=self.work.fencing, **fields)
 
 
-def _ended(state: AttemptState, error: Exception) -> Outcome:
-    return Outcome(state=state, cause=f"{type(error).__name__}: {error}"[-MAX_CAUSE_CHARACTERS:])
+def keeper(
+    work: Work,
+    services: Services,
+    settings: RigSettings,
+    report: Report,
+    *,
+    agent: str,
+    on_lost: Callable[[], None],
+) -> Keeper:
+    """Return what keeps an attempt's lease alive, once it is entered."""
+    return Keeper(
+        work,
+        settings.rig,
+        agent=agent,
+        records=services.records,
+        tasks=services.tasks,
+        threads=services.threads,
+        poll_seconds=settings.poll_seconds,
+        report=report,
+        on_lost=on_lost,
+    )
+
+
+def _cached(dataset: str, file: DatasetFile, folders: Layout) -> CachedFile:
+    key = layout.dataset_folder(dataset) + (file.key or layout.blob_path(file.sha256))
+    relative = file.path if "/" in file.path else f"{file.channel}/{file.path}"
+    return CachedFile(key, file.sha256, file.size_bytes, folders.data / relative)

@@ -8,16 +8,16 @@ import re
 import selectors
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from isthmus.model.units import format_seconds
+from isthmus.ports import Flag
 from isthmus.rig import warden
+from isthmus.rig.joblog import JobLog
 
 TAIL_LINES = 40
 MAX_LINE_BYTES = 16_384
@@ -44,22 +44,25 @@ def metrics_in(line: str) -> dict[str, float]:
 class Record:
     """What is kept of a run's output: the log file, the last lines, the last value of each metric."""
 
-    log: IO[bytes]
-    on_line: OnLine
+    log: JobLog
+    on_line: tuple[OnLine, ...] = ()
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     metrics: dict[str, float] = field(default_factory=dict)
 
     def take(self, raw: bytes) -> None:
         self.log.write(raw + b"\n")
-        self.log.flush()
         line = raw.decode("utf-8", "replace").rstrip("\r")
         self.tail.append(line)
         self.metrics.update(metrics_in(line))
-        self.on_line(line)
+        for hear in self.on_line:
+            hear(line)
 
 
 class Child:
-    """One command under a warden: its output, its deadline, its end."""
+    """One command under a warden: its output, its deadline, its end.
+
+    ``end`` kills everything that is left of the run; without it, the processes that carry its id.
+    """
 
     def __init__(
         self,
@@ -67,8 +70,10 @@ class Child:
         folder: Path,
         variables: Mapping[str, str],
         record: Record,
-        stop: threading.Event,
+        stop: Flag,
         grace_seconds: float,
+        *,
+        end: Callable[[], object] | None = None,
     ) -> None:
         self._run_id = run_id
         self._folder = folder
@@ -76,6 +81,7 @@ class Child:
         self._record = record
         self._stop = stop
         self._grace_seconds = grace_seconds
+        self._end = end or (lambda: warden.kill_run(run_id))
 
     def run(self, command: Iterable[str], limit_seconds: float) -> int:
         """Return the exit code: the command's own, or 128 + n when signal n ended it."""
@@ -96,7 +102,7 @@ class Child:
             # Closes the lifeline. The warden has ended unless we are leaving by an exception.
             if process.stdin:
                 process.stdin.close()
-            warden.kill_run(self._run_id)
+            self._end()
             process.wait()
 
     def _follow(self, process: subprocess.Popen[bytes], limit_seconds: float) -> None:
@@ -113,7 +119,7 @@ class Child:
                 killed_at = now + self._grace_seconds
             if now >= killed_at or process.poll() is not None:
                 # The warden is gone (killed by hand, say) or the grace is over.
-                warden.kill_run(self._run_id)
+                self._end()
         lines.close()
 
     def _reason(self, now: float, ends_at: float, limit_seconds: float) -> str:

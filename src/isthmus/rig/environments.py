@@ -1,68 +1,35 @@
 """Training environments: one folder per framework, version and lock, built once with uv.
 
-The definitions (``environments/<framework>-<version>/{pyproject.toml,uv.lock}``) ship with this
-package. A built environment is named by its lock's digest; a marker, written last, commits it.
+A built environment is named by its lock's digest; a marker, written last, commits it, and says
+by its time when the environment was last used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import isthmus
 from isthmus.errors import EnvironmentProblem, InvalidJob
+from isthmus.model.device import DeviceDescriptor
+from isthmus.rig.definitions import DEFINITIONS, Definition, definitions
+from isthmus.rig.fitness import unmet
 
-DEFINITIONS = Path(__file__).parent / "environments"
 MARKER = ".isthmus-complete"
 SYSTEM_LIBRARIES = {"libgomp.so": "libgomp1", "libquadmath.so": "libquadmath0"}
 """What the wheels of training frameworks load from the system, by the Debian package that has it."""
 
+UNUSED_SECONDS = 30 * 86_400
+"""An environment that nobody used for so long makes room when another is built."""
+
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A framework's environment as it is defined here."""
-
-    framework: str
-    version: str
-    folder: Path
-
-    def digest(self) -> str:
-        """Return the SHA-256 (hex) of what decides the environment's content."""
-        parts = [(self.folder / name).read_bytes() for name in ("pyproject.toml", "uv.lock")]
-        return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-    def runs_on(self, python: tuple[int, int]) -> bool:
-        """Whether the environment is made for this version of Python (``requires-python = "==3.13.*"``)."""
-        project = tomllib.loads((self.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        return bool(project["requires-python"] == f"=={python[0]}.{python[1]}.*")
-
-
-def definitions(folder: Path = DEFINITIONS) -> list[Definition]:
-    """Return the environments that can be built, by framework and version."""
-    found = []
-    for lock in sorted(folder.glob("*/uv.lock")):
-        framework, _, version = lock.parent.name.rpartition("-")
-        found.append(Definition(framework, version, lock.parent))
-    return found
-
-
-def frameworks(folder: Path = DEFINITIONS) -> dict[str, tuple[str, ...]]:
-    """Return framework name to versions, as a device descriptor lists them."""
-    versions: dict[str, tuple[str, ...]] = {}
-    for entry in definitions(folder):
-        versions[entry.framework] = (*versions.get(entry.framework, ()), entry.version)
-    return versions
 
 
 def find_uv(given: str | None = None) -> str:
@@ -95,7 +62,10 @@ def _answers(uv: str) -> bool:
 
 
 class Environments:
-    """Builds training environments below ``root`` and finds those that are there."""
+    """Builds training environments below ``root`` and finds those that are there.
+
+    ``device`` is the machine that they are matched with; without it each fits.
+    """
 
     def __init__(
         self,
@@ -103,12 +73,49 @@ class Environments:
         *,
         uv: str | None = None,
         definitions: Path = DEFINITIONS,
+        device: DeviceDescriptor | None = None,
         progress: Progress = lambda line: None,
     ) -> None:
         self._root = root.absolute()
         self._uv = uv
         self._definitions = definitions
+        self._device = device
         self._progress = progress
+
+    def check(self, framework: str, version: str, *, accelerators: int = 0) -> None:
+        """Ask whether an environment fits this machine, and a job that needs so many GPUs; nothing is fetched.
+
+        Raises:
+            InvalidJob: this rig has no such framework and version, or it computes on no GPU.
+            EnvironmentProblem: the machine is not what it needs; the message has need and have.
+        """
+        self._matched(framework, version, accelerators)
+
+    def _matched(self, framework: str, version: str, accelerators: int = 0) -> Definition:
+        definition = self._definition(framework, version)
+        needs = definition.needs()
+        if accelerators and needs.processor_only:
+            raise InvalidJob(
+                f"the job needs {accelerators} GPUs; the environment of {framework} {version} computes on the processor"
+            )
+        if self._device is not None and (reason := unmet(needs, self._device)):
+            raise EnvironmentProblem(f"{framework} {version} {reason}")
+        return definition
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Build environments, named as ``mxnet-1.9.1``; without a name, all that fit this machine.
+
+        Raises:
+            InvalidJob, EnvironmentProblem: as ``ensure``.
+        """
+        fit = [
+            entry
+            for entry in definitions(self._definitions)
+            if self._device is None or unmet(entry.needs(), self._device) is None
+        ]
+        for name in names or [entry.folder.name for entry in fit]:
+            framework, _, version = name.rpartition("-")
+            self.ensure(framework, version)
 
     def ensure(self, framework: str, version: str) -> Path:
         """Return the interpreter of an environment, which is built if it is not there yet.
@@ -117,15 +124,27 @@ class Environments:
             InvalidJob: this rig has no such framework and version.
             EnvironmentProblem: something is missing on this machine; the message says how to get it.
         """
-        definition = self._definition(framework, version)
+        definition = self._matched(framework, version)
         folder = self._root / f"{framework}-{version}-{definition.digest()[:16]}"
         interpreter = folder / "bin" / "python"
         if _is_complete(folder):
+            _mark_used(folder)
             return interpreter
         with _locked(self._root / f"{folder.name}.lock"):
             if not _is_complete(folder):
+                self._collect(folder)
                 self._build(definition, folder, interpreter)
         return interpreter
+
+    def _collect(self, wanted: Path) -> None:
+        """Remove what was not used for long: mostly environments of earlier locks."""
+        oldest = time.time() - UNUSED_SECONDS
+        for marker in self._root.glob(f"*/{MARKER}"):
+            if marker.parent != wanted and marker.stat().st_mtime < oldest:
+                self._progress(f"removing {marker.parent.name}, which was not used for 30 days")
+                # First the marker: half a folder must not pass for an environment.
+                marker.unlink()
+                shutil.rmtree(marker.parent, ignore_errors=True)
 
     def _definition(self, framework: str, version: str) -> Definition:
         available = definitions(self._definitions)
@@ -201,6 +220,11 @@ def source_folder(root: Path) -> Path:
 def _is_complete(folder: Path) -> bool:
     # The interpreter is a link to a Python elsewhere, which may have been uninstalled since.
     return (folder / MARKER).is_file() and (folder / "bin" / "python").exists()
+
+
+def _mark_used(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder that cannot be written still serves
+        os.utime(folder / MARKER)
 
 
 def _advice(tail: str) -> str:

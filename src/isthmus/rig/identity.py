@@ -11,6 +11,8 @@ from pathlib import Path
 
 from isthmus.errors import EnvironmentProblem
 
+LOCK = "agent.lock"
+
 
 def agent_id(folder: Path) -> str:
     """Return the id of the agent that works in ``folder``: the same after each of its deaths."""
@@ -33,11 +35,33 @@ def sole_agent(folder: Path) -> Iterator[None]:
         EnvironmentProblem: another agent holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "agent.lock").open("ab") as file:
+    with (folder / LOCK).open("a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise EnvironmentProblem(
                 f"another agent works in {folder}; end it first, or give this one a --folder of its own"
             ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
         yield
+
+
+def running_agent(folder: Path) -> int | None:
+    """Return the process id of the agent that holds the folder, or None when none does.
+
+    0: an agent of an earlier version, which wrote none.
+    """
+    try:
+        file = (folder / LOCK).open("rb")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            # Shared: two that look at once do not see each other as an agent.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            written = file.read(32)
+            return int(written) if written.isdigit() else 0
+    return None

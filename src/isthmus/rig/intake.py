@@ -9,12 +9,10 @@ developer guide, "Amazon SQS standard queues")
 
 from __future__ import annotations
 
-import threading
-
 from isthmus.errors import PermissionMissing, Unavailable
 from isthmus.model.messages import Work
-from isthmus.ports import JobQueue, Message
-from isthmus.rig.lease import Report
+from isthmus.ports import JobQueue, Message, Threads
+from isthmus.rig.services import Report
 from isthmus.rig.waiting import WaitingList
 
 PAUSE_SECONDS = 5.0
@@ -24,13 +22,14 @@ PAUSE_SECONDS = 5.0
 class Intake:
     """``arrived`` is set whenever something new waits; who looks at the list clears it first."""
 
-    def __init__(self, queue: JobQueue, waiting: WaitingList, report: Report) -> None:
+    def __init__(self, queue: JobQueue, waiting: WaitingList, report: Report, threads: Threads) -> None:
         self._queue = queue
         self._waiting = waiting
         self._report = report
-        self._closed = threading.Event()
+        self._threads = threads
+        self._closed = threads.flag()
         self._list_answers = False
-        self.arrived = threading.Event()
+        self.arrived = threads.flag()
 
     def drain(self, *, wait_seconds: int = 0) -> None:
         """Take in everything that is visible now. ``wait_seconds`` above 0 asks every server of the queue
@@ -88,7 +87,7 @@ class Intake:
 
     def start(self, wait_seconds: int) -> None:
         """Take in whatever comes, in a thread of its own, until ``close``."""
-        threading.Thread(target=self._run, args=(wait_seconds,), name="intake", daemon=True).start()
+        self._threads.start("intake", lambda: self._run(wait_seconds))
 
     def close(self) -> None:
         """Take in no more; a call under way is not waited for: what it brings comes back, or waits."""

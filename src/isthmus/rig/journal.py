@@ -1,8 +1,10 @@
-"""What the agent must remember over its own death: the attempt that it is running."""
+"""The journal of agents before the spool: the one attempt that such an agent was running when it ended.
+
+Read once, by ``spool.Spool.entries``, and written no more.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -11,8 +13,8 @@ from isthmus import documents
 from isthmus.errors import InvalidDocument
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt whose message is deleted: nobody but this rig can end it before the heartbeat does."""
+class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempt, as those agents wrote it."""
 
     job_key: str
     fencing: int
@@ -20,21 +22,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal:
-    """One entry in one file, replaced atomically."""
+    """One entry in one file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, entry: Entry) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(documents.encode(entry))
-        os.replace(temporary, self._path)
-
-    def read(self) -> Entry | None:
+    def read(self) -> JournalEntry | None:
         """Return the entry, or None if there is none that can be read."""
         try:
-            return documents.decode(Entry, self._path.read_bytes(), "the journal")
+            return documents.decode(JournalEntry, self._path.read_bytes(), "the journal")
         except (FileNotFoundError, InvalidDocument):
             return None
 

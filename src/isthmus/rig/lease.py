@@ -9,24 +9,27 @@ within the job's ``offline_tolerance_seconds``.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 
-from isthmus.errors import Conflict, PermissionMissing
+from isthmus.errors import Conflict, PermissionMissing, Unavailable
 from isthmus.model import layout
 from isthmus.model.messages import AttemptState, Outcome, Work
-from isthmus.ports import Item, Records, Tasks
+from isthmus.ports import Item, Records, Tasks, Threads
+from isthmus.rig.services import Report
 
 Taken = Literal["fresh", "again", "another's", "no"]
-Report = Callable[..., None]
 
 FIRST_LOOK_SECONDS = 0.1
 """The training's token mostly follows at once; each look that does not find it doubles the wait."""
 BEATS_PER_TOLERANCE = 3
 """Two heartbeats may be lost before the third, still in time, arrives."""
+MAX_BEAT_SECONDS = 10.0
+"""However long a job tolerates silence: a person's stop is heard at the next heartbeat."""
+TRIES = 10
+"""A lease under commit changes when the training's token comes, when it is given up or taken over: a few times."""
 
 
 def take(work: Work, rig: str, records: Records, agent: str = "") -> Taken:
@@ -113,28 +116,44 @@ def _names(item: Item, agent: str) -> bool:
 
 
 def commit(job_key: str, fencing: int, rig: str, outcome: Outcome, records: Records, agent: str = "") -> bool:
-    """Write the outcome on condition that the lease is still ours and has none.
+    """Write the outcome on condition that the lease is still ours, has none, and was not given up.
 
     Returns whether the lease holds *this* outcome now: a repeated call, whose first answer was lost,
-    finds its own and says yes.
+    finds its own and says yes. Once the next attempt is planned (``plan_training`` marks the lease LOST)
+    nothing is committed: nobody would apply it, and the next taker would write over it.
+
+    Raises:
+        Unavailable: somebody changed the lease between our reads and writes, again and again.
     """
     plain: dict[str, Any] = msgspec.to_builtins(outcome)
     values = {"outcome": plain, "state": outcome.state.value}
-    for named in (agent, None):  # None: as in ``_names``
-        expect = {"fencing": fencing, "rig": rig, "outcome": None, "agent": named}
+    for _ in range(TRIES):
+        item = read(job_key, records)
+        if not _held(item, fencing, rig) or not _names(item, agent):
+            return False
+        if item.get("outcome"):
+            return bool(item["outcome"] == plain)
+        if is_given_up(item):
+            return False
+        expect = {name: item.get(name) for name in ("fencing", "rig", "agent", "state", "outcome")}
         with contextlib.suppress(Conflict):
             records.update(layout.job_pk(job_key), layout.LEASE, values, expect=expect)
             return True
-    item = read(job_key, records)
-    return _held(item, fencing, rig) and _names(item, agent) and item.get("outcome") == plain
+    raise Unavailable(f"the lease of job {job_key} was changed at each of {TRIES} tries to commit to it")
+
+
+def is_given_up(item: Item) -> bool:
+    """Whether the state machine waits for this attempt no more, and plans or planned another."""
+    return item.get("state") == AttemptState.LOST.value and not item.get("outcome")
 
 
 class Keeper:
     """Waits for the training's token, then keeps it alive, in a thread of its own.
 
-    ``lost`` is set when the attempt is not ours any more; ``cause`` then says why. ``refused``: this rig
-    may not keep it, for want of a permission. Being offline never
-    loses it: only an answer does. Until ``tolerate`` is called it beats at every poll.
+    ``lost`` is set when the attempt is not ours any more; ``cause`` then says why, and ``superseded`` whether
+    somebody else has it, or will: else Step Functions only said that it waits no more, which can be a
+    person's stop (``verdict.why_lost``). ``refused``: this rig may not keep it, for want of a permission.
+    Being offline never loses it: only an answer does. Until ``tolerate`` is called it beats at every poll.
     """
 
     def __init__(
@@ -145,6 +164,7 @@ class Keeper:
         agent: str = "",
         records: Records,
         tasks: Tasks,
+        threads: Threads,
         poll_seconds: float,
         report: Report,
         on_lost: Callable[[], None],
@@ -158,24 +178,26 @@ class Keeper:
         self._beat_seconds = poll_seconds
         self._report = report
         self._on_lost = on_lost
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"lease-{work.job_key[:8]}", daemon=True)
-        self.token = threading.Event()
-        self.lost = threading.Event()
+        self._threads = threads
+        self._closed = threads.flag()
+        self._join: Callable[[], None] = lambda: None
+        self.token = threads.flag()
+        self.lost = threads.flag()
+        self.superseded = False
         self.refused: PermissionMissing | None = None
         self.cause = ""
 
     def __enter__(self) -> Keeper:
-        self._thread.start()
+        self._join = self._threads.start(f"lease-{self._work.job_key[:8]}", self._run)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
-        self._thread.join()
+        self._join()
 
     def tolerate(self, seconds: float) -> None:
-        """Beat no more often than the job's ``offline_tolerance_seconds`` asks for."""
-        self._beat_seconds = seconds / BEATS_PER_TOLERANCE
+        """Beat as often as the job's ``offline_tolerance_seconds`` asks for."""
+        self._beat_seconds = min(seconds / BEATS_PER_TOLERANCE, MAX_BEAT_SECONDS)
 
     def wait_for_token(self, seconds: float) -> bool:
         """Wait until the training's token is there, or the attempt is lost; return whether it is there."""
@@ -198,9 +220,12 @@ class Keeper:
         """One look at the lease and, once there is a token, one heartbeat."""
         item = read(self._work.job_key, self._records)
         if not _held(item, self._work.fencing, self._rig):
-            self._lose(f"attempt {item.get('fencing')} of rig {item.get('rig')} holds the lease")
+            by = f"attempt {item.get('fencing')} of rig {item.get('rig')} holds the lease"
+            self._lose(by, superseded=True)
         elif not _names(item, self._agent):
-            self._lose(f"agent {item['agent']} of this rig took the attempt over")
+            self._lose(f"agent {item['agent']} of this rig took the attempt over", superseded=True)
+        elif is_given_up(item):
+            self._lose(item.get("cause") or "Step Functions plans another attempt", superseded=True)
         elif token := item.get("token"):
             try:
                 self._tasks.heartbeat(token)
@@ -212,8 +237,8 @@ class Keeper:
                 self._on_lost()
             self.token.set()
 
-    def _lose(self, cause: str) -> None:
-        self.cause = cause
+    def _lose(self, cause: str, *, superseded: bool = False) -> None:
+        self.cause, self.superseded = cause, superseded
         self.lost.set()
         self.token.set()  # wakes who waits for it; ``lost`` says the rest
         self._on_lost()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from isthmus import documents
 from isthmus.model.bundle import BundleFile
-from isthmus.ports import BlobStore, TrainingRun
+from isthmus.ports import BlobStore
 from isthmus.rig.cache import file_digest
 from isthmus.rig.contract import Layout
 
@@ -26,23 +27,47 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[BundleFile, ...]
 
 
-def upload(run: TrainingRun, prefix: str, blobs: BlobStore) -> None:
-    """Upload an attempt's files below ``prefix``; may be repeated."""
-    layout = Layout(run.output)
-    metrics = layout.output / METRICS_FILE
-    metrics.write_text(json.dumps(run.metrics, sort_keys=True), encoding="utf-8")
-    files = []
-    for name, path in _files(layout, metrics):
-        digest = file_digest(path)
-        blobs.upload(f"{prefix}{name}", path, sha256=digest)
-        files.append(BundleFile(path=name, sha256=digest, size_bytes=path.stat().st_size))
-    blobs.put(f"{prefix}{OUTPUT_FILE}", documents.encode(Output(files=tuple(files))))
+def upload(root: Path, metrics: Mapping[str, float], prefix: str, blobs: BlobStore) -> None:
+    """Upload what an attempt left in its folder ``root`` below ``prefix``; may be repeated."""
+    _note(root, metrics)
+    entries = []
+    for name, file in files(root):
+        digest = file_digest(file)
+        blobs.upload(f"{prefix}{name}", file, sha256=digest)
+        entries.append(BundleFile(path=name, sha256=digest, size_bytes=file.stat().st_size))
+    blobs.put(f"{prefix}{OUTPUT_FILE}", documents.encode(Output(files=tuple(entries))))
 
 
-def _files(layout: Layout, metrics: Path) -> Iterator[tuple[str, Path]]:
+def files(root: Path) -> Iterator[tuple[str, Path]]:
     """Yield name and path of regular files; a link could lead to what is not the script's to publish."""
+    layout = Layout(root)
+    metrics = layout.output / METRICS_FILE
     fixed = [layout.model / "model.onnx", layout.model / "export.json", metrics, layout.log, layout.failure]
     yield from ((path.name, path) for path in fixed if path.is_file() and not path.is_symlink())
     for path in sorted(layout.output_data.rglob("*")):
         if path.is_file() and not path.is_symlink():
             yield f"data/{path.relative_to(layout.output_data).as_posix()}", path
+
+
+def secure(root: Path, metrics: Mapping[str, float]) -> None:
+    """Make the files survive a power cut, as the spool's word that they are there does."""
+    _note(root, metrics)
+    folders = {root}
+    for _, path in files(root):
+        _sync(path)
+        folders.update(parent for parent in path.parents if parent.is_relative_to(root))
+    for folder in folders:
+        _sync(folder)
+
+
+def _note(root: Path, metrics: Mapping[str, float]) -> None:
+    path = Layout(root).output / METRICS_FILE
+    path.write_text(json.dumps(metrics, sort_keys=True), encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

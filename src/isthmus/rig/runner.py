@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.errors import InvalidJob
-from isthmus.model.job import Training
-from isthmus.ports import TrainingRun
+from isthmus.errors import EnvironmentProblem, InvalidJob
+from isthmus.frameworks import launch
+from isthmus.model.job import Framework, Training
+from isthmus.ports import Flag, TrainingRun
+from isthmus.rig import warden
 from isthmus.rig.archive import unpack
 from isthmus.rig.child import MAX_LINE_BYTES, Child, OnLine, Record
-from isthmus.rig.contract import Layout, arguments, environment, write_config
+from isthmus.rig.containers import ENGINE_FAILED, Engine
+from isthmus.rig.contract import Layout, arguments, write_config
+from isthmus.rig.gpus import NO_GPU, Share
+from isthmus.rig.joblog import MAX_LOG_BYTES, JobLog
+from isthmus.rig.places import Place, image_of, in_container, in_environment
 
 GRACE_SECONDS = 120.0
 """SageMaker's time between SIGTERM and SIGKILL."""
@@ -26,7 +30,7 @@ EXPORT_SECONDS = 900
 class TrainingRequest:
     """One attempt to run. ``code`` is the verified archive; ``channels`` are folders of verified files.
 
-    ``run_id`` names the attempt's processes, on this machine and once only.
+    ``run_id`` names the attempt's processes, on this machine and once only. ``on_line`` hears what they print.
     """
 
     name: str
@@ -35,13 +39,16 @@ class TrainingRequest:
     code: Path
     channels: Mapping[str, Path]
     work: Path
+    on_line: OnLine = lambda line: None
 
 
 class JobRunner:
     """Runs trainings, one at a time.
 
     ``interpreter`` returns the Python of a framework's environment (``Environments.ensure``), and
-    ``source`` is a folder with nothing but isthmus, for its PYTHONPATH (``source_folder``).
+    ``source`` is a folder with nothing but isthmus, for its PYTHONPATH (``source_folder``). ``fits`` raises
+    when a framework's environment fits this machine not, or not a job with so many GPUs.
+    ``share`` are the GPUs that it gives, all of them to each training; ``engine`` runs images.
     """
 
     def __init__(
@@ -49,36 +56,74 @@ class JobRunner:
         *,
         interpreter: Callable[[str, str], Path],
         source: Path,
-        accelerators: int = 0,
+        fits: Callable[[Framework, int], None] = lambda framework, accelerators: None,
+        share: Share = NO_GPU,
+        engine: Engine | None = None,
         grace_seconds: float = GRACE_SECONDS,
         on_line: OnLine = lambda line: None,
+        log_bytes: int = MAX_LOG_BYTES,
     ) -> None:
         self._interpreter = interpreter
         self._source = source
-        self._accelerators = accelerators
+        self._fits = fits
+        self._share = share
+        self._engine = engine
         self._grace_seconds = grace_seconds
         self._on_line = on_line
+        self._log_bytes = log_bytes
 
-    def run(self, request: TrainingRequest, stop: threading.Event) -> TrainingRun:
+    def check(self, training: Training) -> None:
+        """Ask whether a training can run here; asked before anything of it is downloaded.
+
+        Raises:
+            InvalidJob: it asks for what its framework cannot do.
+            EnvironmentProblem: this rig lacks something; the message has need and have.
+        """
+        needed, there = training.resources.accelerators, len(self._share.ids)
+        if needed > there:
+            raise EnvironmentProblem(f"the job needs {needed} GPUs; this agent has {there}")
+        for launcher in training.launchers:
+            launch.check_launcher(training.framework.name, launcher)
+        if not image_of(training):
+            self._fits(training.framework, needed)
+        elif self._engine is None:
+            raise EnvironmentProblem(
+                "the job needs Docker or Podman for its image; on this rig neither answers: install one, or start it"
+            )
+
+    def end(self, run_id: str) -> int:
+        """End what an earlier agent's run left; return how many processes were killed."""
+        if self._engine is not None:
+            self._engine.end(run_id)
+        return warden.kill_run(run_id)
+
+    def run(self, request: TrainingRequest, stop: Flag) -> TrainingRun:
         """Train, export and check parity; the script's own failures are in the result.
 
         Setting ``stop`` (from any thread) ends it: SIGTERM at once, SIGKILL after the grace.
 
         Raises:
             InvalidJob: the archive cannot be unpacked, or has no such entry point.
-            EnvironmentProblem: the framework's environment cannot be built here.
+            EnvironmentProblem: the environment cannot be built here, or the image not pulled or started.
         """
+        self.check(request.training)
         started = time.monotonic()
         layout = self._prepare(request)
         training = request.training
-        python = str(self._interpreter(training.framework.name, training.framework.version))
-        variables = self._variables(request, layout)
-        with layout.log.open("wb") as log:
-            record = Record(log, self._on_line)
-            child = Child(request.run_id, layout.code, variables, record, stop, self._grace_seconds)
-            code = child.run([python, "-P", "-m", *_launch(training)], training.deadline_seconds)
+        place = self._place(request, layout)
+        half = self._log_bytes // 2
+        with JobLog(layout.log, head_bytes=half, tail_bytes=half) as log:
+            record = Record(log, (request.on_line, self._on_line))
+            child = Child(
+                request.run_id, layout.code, place.variables, record, stop, self._grace_seconds, end=place.end
+            )
+            code = child.run(place.wrap(self._script(training, place)), training.deadline_seconds)
             if code == 0 and not stop.is_set():
-                code = child.run([python, "-P", "-m", *_export(training, layout)], EXPORT_SECONDS)
+                code = child.run(place.wrap(_export(training, place)), EXPORT_SECONDS)
+        if code == ENGINE_FAILED and image_of(training) and not layout.failure.is_file():
+            raise EnvironmentProblem(
+                f"the container could not be run: {record.tail[-1] if record.tail else ''}"
+            )
         return TrainingRun(
             exit_code=code,
             tail=_with_failure("\n".join(record.tail), layout.failure),
@@ -100,26 +145,29 @@ class JobRunner:
         write_config(layout, request.training, request.channels)
         return layout
 
-    def _variables(self, request: TrainingRequest, layout: Layout) -> dict[str, str]:
-        contract = environment(
-            layout,
-            request.training,
-            request.channels,
-            name=request.name,
-            accelerators=self._accelerators,
-            inherited=os.environ,
+    def _place(self, request: TrainingRequest, layout: Layout) -> Place:
+        image, framework = image_of(request.training), request.training.framework
+        if image and self._engine is not None:
+            self._engine.pull(image)
+            return in_container(request, layout, self._engine, image, self._share)
+        python = self._interpreter(framework.name, framework.version)
+        return in_environment(request, layout, python, self._source, self._share)
+
+    def _script(self, training: Training, place: Place) -> list[str]:
+        """Return the program that trains; with a launcher, a process for each GPU."""
+        return launch.command(
+            place.python,
+            training.framework.name,
+            [training.entry_point, *arguments(training.hyperparameters)],
+            launcher=next(iter(training.launchers), ""),
+            processes=max(1, len(self._share.ids)),
         )
-        return contract | {"PYTHONPATH": str(self._source)}
 
 
-def _launch(training: Training) -> list[str]:
-    script = ["--", training.entry_point, *arguments(training.hyperparameters)]
-    return ["isthmus.frameworks.launch", "--framework", training.framework.name, *script]
-
-
-def _export(training: Training, layout: Layout) -> list[str]:
-    options = ["--model-dir", str(layout.model), "--tolerance", str(training.parity_tolerance)]
-    return ["isthmus.frameworks.export", "--framework", training.framework.name, *options]
+def _export(training: Training, place: Place) -> list[str]:
+    options = ["--model-dir", str(place.model), "--tolerance", str(training.parity_tolerance)]
+    module = ["-P", "-m", "isthmus.frameworks.export", "--framework", training.framework.name]
+    return [place.python, *module, *options]
 
 
 def _with_failure(tail: str, failure: Path) -> str:

@@ -8,6 +8,7 @@ else has, for as long as taking its lease may last; the claim of an agent that d
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,11 +19,11 @@ from isthmus.model import layout
 from isthmus.model.messages import Work
 from isthmus.model.units import utc_of
 from isthmus.ports import Clock, Item, Records
-from isthmus.rig.turns import Waiting, in_turn
+from isthmus.rig.turns import Turn, Waiting, in_turn, next_turn
 
-CLAIM_SECONDS = 300
-"""A claim outlasts the slowest call of an agent that lives: four tries of 65 s and the pauses between them
-(``adapters.aws.session.CONFIG``). Should a claim run out all the same, the lease says whose the attempt is."""
+CLAIM_SECONDS = 30
+"""How long the attempt of an agent that died in the act of taking it waits for another: as long as a shipped lease.
+An agent whose call takes longer may find that another took the attempt: the lease says whose it is."""
 KEPT_SECONDS = 31 * 86_400
 """No job may wait longer (``model.job``: fourteen days, thirty before): what is older waits for nothing."""
 TRIES = 5
@@ -38,6 +39,8 @@ class WaitingList:
         self._agent = agent
         self._records = records
         self._clock = clock
+        self._turns: dict[str, Turn] = {}
+        self._shares: dict[str, int] = {}
 
     def check(self) -> None:
         """Ask whether the list can be read and written; nothing of it changes.
@@ -91,18 +94,33 @@ class WaitingList:
 
     def in_turn(self) -> list[Waiting]:
         """Return everything that waits, first come first."""
-        waiting, served = self._read()
-        return list(in_turn(waiting, served))
+        waiting = self._read()
+        return list(in_turn(waiting, self._turns, self._shares))
 
-    def claim(self) -> Work | None:
-        """Claim the attempt whose turn it is; None when nothing waits."""
-        waiting, served = self._read()
-        free = [entry for entry in waiting if self._is_free(entry)]
-        return next((entry.work for entry in in_turn(free, served) if self._claim(entry)), None)
+    def claim(self, fits: Callable[[Work], bool] = lambda work: True) -> Work | None:
+        """Claim the attempt whose turn it is, of those that fit; None when none waits."""
+        free = [entry for entry in self._read() if self._is_free(entry) and fits(entry.work)]
+        order = in_turn(free, self._turns, self._shares)
+        return next((entry.work for entry in order if self._claim(entry)), None)
 
     def note_turn(self, team: str) -> None:
-        """A team had its turn. What is dropped costs none."""
-        self._records.update(self._pk, layout.turn_sk(team), {"served_at": self._now()})
+        """A team had its turn, counted from the list as it was last read. What is dropped costs none.
+
+        Agents that take at the same time count from the same list: one turn may then be counted short.
+        """
+        turn = next_turn(team, self._turns, self._shares, self._now())
+        self._turns[team] = turn
+        self._records.update(self._pk, layout.turn_sk(team), msgspec.to_builtins(turn))
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """Each team's share as an administrator set it; a team that is not named has a share of 1."""
+        self._read()
+        return dict(self._shares)
+
+    def set_shares(self, shares: Mapping[str, int]) -> None:
+        """Give teams other shares, each from 1 on; they count from the next turn."""
+        self._records.put({"pk": self._pk, "sk": layout.SHARES, "shares": dict(shares)})
 
     def remove(self, work: Work) -> None:
         """Take an attempt off the list: it runs here, or nobody waits for it. One that a later message
@@ -114,21 +132,35 @@ class WaitingList:
                 self._records.delete(self._pk, sk, expect={"redrives": work.redrives, "retries": retries})
                 return
 
-    def _read(self) -> tuple[list[Waiting], dict[str, int]]:
-        waiting, served = [], {}
+    def _read(self) -> list[Waiting]:
+        """Return what waits, and keep the turns and shares."""
+        waiting, now = [], self._now()
+        self._turns, self._shares = {}, {}
         for item in self._records.query(self._pk):
+            if item["sk"] == layout.SHARES:
+                self._shares = {team: max(1, int(share)) for team, share in item["shares"].items()}
+                continue
             if item["sk"].startswith(layout.TURN):
-                served[item["sk"].removeprefix(layout.TURN)] = item["served_at"]
+                turn = documents.convert(Turn, item, item["sk"])
+                # A clock that was ahead must not keep a team waiting until the time has come.
+                turn = msgspec.structs.replace(turn, served_at=min(turn.served_at, now))
+                self._turns[item["sk"].removeprefix(layout.TURN)] = turn
                 continue
             try:
                 waiting.append(documents.convert(Waiting, item, item["sk"]))
             except InvalidDocument:
                 # An agent of a newer version wrote it: that one can read it, and takes it.
                 continue
-        return waiting, served
+        return waiting
 
     def _is_free(self, entry: Waiting) -> bool:
-        return entry.claimed_by == self._agent or entry.claimed_until < self._now()
+        return entry.claimed_by == self._agent or not self._holds(entry)
+
+    def _holds(self, entry: Waiting) -> bool:
+        """Whether a claim still counts. One that would count for longer than any does is of a clock that was
+        ahead, its agent's or ours before it was set back; the lease says whose the attempt is."""
+        now = self._now()
+        return now <= entry.claimed_until <= now + 2 * CLAIM_SECONDS * 1000
 
     def _claim(self, entry: Waiting) -> bool:
         """Claim one attempt. ``job_key`` must still be there: an update would make a new item otherwise."""
@@ -137,7 +169,7 @@ class WaitingList:
         own = entry.claimed_by == self._agent
         # A claim of its own is of an agent's earlier life, or of a step that a service's silence broke.
         expect = {"job_key": work.job_key} | ({"claimed_by": self._agent} if own else {})
-        below = None if own else {"claimed_until": now}
+        below = None if own else {"claimed_until": entry.claimed_until + 1}
         try:
             sk = layout.work_sk(work.job_key, work.fencing)
             self._records.update(self._pk, sk, values, expect=expect, below=below)

@@ -12,6 +12,7 @@ Linux only (``/proc``, pidfd: Linux 5.3).
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,10 @@ import time
 from collections.abc import Iterator
 
 RUN_ID = "ISTHMUS_RUN_ID"
+RUN_END = "ISTHMUS_RUN_END"
+"""A command (JSON, a list of words) that ends what of a run is not among this machine's processes: a container."""
 KILL_SECONDS = 10.0
+END_SECONDS = 60
 
 
 def _process_ids() -> list[int]:
@@ -67,10 +71,14 @@ def _kill(process_id: int, run_id: str) -> bool:
     return False
 
 
-def _watch_lifeline(run_id: str) -> None:
+def _watch_lifeline(run_id: str, end: list[str]) -> None:
     """Wait for the end of standard input, which only the agent's end brings, and kill the run."""
     while os.read(0, 1024):
         continue
+    if end:
+        # Without the run's id: killing must not kill who kills.
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(end, stdin=subprocess.DEVNULL, timeout=END_SECONDS, check=False)
     kill_run(run_id)
 
 
@@ -84,10 +92,11 @@ def _pass_on(process: subprocess.Popen[bytes]) -> None:
 
 def watch(run_id: str, command: list[str]) -> int:
     """Run ``command`` in a process group of its own; return its exit code, 128 + n for signal n."""
+    end = json.loads(os.environ.pop(RUN_END, "[]"))
     environment = {**os.environ, RUN_ID: run_id}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
     _pass_on(process)
-    threading.Thread(target=_watch_lifeline, args=(run_id,), daemon=True).start()
+    threading.Thread(target=_watch_lifeline, args=(run_id, end), daemon=True).start()
     code = process.wait()
     # What the script started and left behind must not hold the GPU, nor the log open.
     kill_run(run_id)

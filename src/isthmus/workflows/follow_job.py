@@ -11,6 +11,7 @@ from isthmus.errors import Unavailable
 from isthmus.model import layout
 from isthmus.model.execution import Run
 from isthmus.ports import Clock, Item, Records
+from isthmus.workflows.attempts import AttemptStatus, newest_attempt
 from isthmus.workflows.explain_failure import explain
 
 T = TypeVar("T")
@@ -49,7 +50,8 @@ class Pipeline(Protocol):
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """``state``: WAITING (no execution yet), RUNNING, DEPLOYED, REJECTED, FAILED, ABORTED."""
+    """``state``: WAITING (no execution yet), RUNNING, DEPLOYED, REJECTED, FAILED, ABORTED. ``training`` is
+    the newest attempt, in ``status`` alone."""
 
     job_key: str
     state: str
@@ -63,12 +65,14 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     steps: tuple[tuple[str, float], ...] = ()
     redrives: int = 0
+    training: AttemptStatus | None = None
 
 
 def status(job_key: str, pipeline: Pipeline, records: Records) -> JobStatus:
     """Return where a job is now."""
     item = records.get(layout.job_pk(job_key), layout.STATE) or {}
-    return status_of(job_key, pipeline.run(job_key), item)
+    found = status_of(job_key, pipeline.run(job_key), item)
+    return msgspec.structs.replace(found, training=newest_attempt(job_key, records))
 
 
 def status_of(job_key: str, run: Run | None, item: Item) -> JobStatus:

@@ -10,11 +10,11 @@ from isthmus import documents
 from isthmus.errors import AttemptLost, Conflict, InvalidJob
 from isthmus.model import layout
 from isthmus.model.job import Training
-from isthmus.model.messages import DEFAULT_TEAM, AttemptState
+from isthmus.model.messages import DEFAULT_PRIORITY, DEFAULT_TEAM, AttemptState
 from isthmus.model.plan import Plan
 from isthmus.model.units import utc_milliseconds
 from isthmus.planning.placement import place
-from isthmus.ports import BlobStore, Devices, Records
+from isthmus.ports import BlobStore, Devices, Item, Records
 from isthmus.workflows.explain_failure import explain
 from isthmus.workflows.loading import load_job, load_manifest, load_policy
 
@@ -40,14 +40,23 @@ class Planned(msgspec.Struct, frozen=True):
     team: str
     submitted_at: str
     replaces_lost: bool = False
+    accelerators: int = 0
+    priority: int = DEFAULT_PRIORITY
 
 
 def plan_training(
-    job_key: str, *, submitted_at: str = "", blobs: BlobStore, records: Records, devices: Devices
+    job_key: str,
+    *,
+    submitted_at: str = "",
+    after_loss: str = "",
+    blobs: BlobStore,
+    records: Records,
+    devices: Devices,
 ) -> Planned:
     """Plan the next attempt of a job under a new fencing number, and write the plan.
 
     ``submitted_at`` is when the job was submitted (ISO 8601): every attempt keeps its place by it.
+    ``after_loss`` is why this execution waits for the attempt before no more, or empty when there was none.
 
     Raises:
         NoPlacement: no device may and can; the message holds every device's reason.
@@ -58,7 +67,7 @@ def plan_training(
         raise InvalidJob(f"{job.model} is imported; there is nothing to train")
     device, refusals = place(job, training, devices.list(), load_policy(records, manifest.dataset))
     fencing = records.next_number(layout.job_pk(job_key), "FENCING")
-    replaces_lost = _mark_lost(job_key, fencing, records)
+    replaces_lost = _mark_lost(job_key, fencing, after_loss, records)
     plan = Plan(
         job_key=job_key,
         fencing=fencing,
@@ -69,6 +78,7 @@ def plan_training(
         price_per_hour_usd=device.price_per_hour_usd,
     )
     blobs.put(layout.plan_key(job_key, fencing), documents.encode(plan))
+    team, priority = _place(job_key, records)
     return Planned(
         plan=layout.plan_key(job_key, fencing),
         rig=device.id,
@@ -77,9 +87,11 @@ def plan_training(
         heartbeat_seconds=training.offline_tolerance_seconds,
         queue_deadline_seconds=training.queue_deadline_seconds,
         deadline_seconds=training.deadline_seconds + TRANSFER_SECONDS,
-        team=_team(job_key, records),
+        team=team,
         submitted_at=utc_milliseconds(submitted_at),
         replaces_lost=replaces_lost,
+        accelerators=training.resources.accelerators,
+        priority=priority,
     )
 
 
@@ -96,24 +108,57 @@ def check_lost(lost: int, redrives: int, failure: Mapping[str, str]) -> None:
         raise AttemptLost(f"{lost} attempts were lost by their rigs; the last one: {error}: {cause}")
 
 
-def _team(job_key: str, records: Records) -> str:
-    """A job that was registered before there were teams has none on record."""
-    return str((records.get(layout.job_pk(job_key), layout.STATE) or {}).get("team", DEFAULT_TEAM))
+def _place(job_key: str, records: Records) -> tuple[str, int]:
+    """Return a job's team and priority; one that was registered before there were such has none on record."""
+    record = records.get(layout.job_pk(job_key), layout.STATE) or {}
+    return str(record.get("team", DEFAULT_TEAM)), int(record.get("priority", DEFAULT_PRIORITY))
 
 
-def _mark_lost(job_key: str, fencing: int, records: Records) -> bool:
+def loss(lost: int, failure: Mapping[str, str]) -> str:
+    """Return why the attempt before is not waited for any more, for a person; empty when none was lost."""
+    if not lost:
+        return ""
+    if failure.get("Error") == "States.HeartbeatTimeout":
+        return "the rig fell silent for longer than the job's offline tolerance"
+    error, cause = explain(failure)
+    return f"{error}: {cause}" if cause else error
+
+
+def _mark_lost(job_key: str, fencing: int, after_loss: str, records: Records) -> bool:
     """An attempt that is planned again while its lease has no outcome was lost by its rig."""
     lease = records.get(layout.job_pk(job_key), layout.LEASE)
-    if lease is None or lease.get("outcome") or lease["fencing"] >= fencing:
+    if lease is None or lease["fencing"] >= fencing:
+        return False
+    if lease.get("outcome"):
+        if after_loss and lease["state"] == AttemptState.SUCCEEDED.value:
+            _keep_orphan(job_key, lease, after_loss, records)
         return False
     try:
         records.update(
             layout.job_pk(job_key),
             layout.LEASE,
-            {"state": AttemptState.LOST.value},
+            {"state": AttemptState.LOST.value, "cause": after_loss or "another attempt was planned"},
             expect={"fencing": lease["fencing"], "outcome": None},
         )
     except Conflict:
-        # The rig came back and committed between the read and the write: its outcome stands.
-        return False
+        # The rig came back and committed between the read and the write. Nobody waits for that either.
+        return _mark_lost(job_key, fencing, after_loss, records)
     return True
+
+
+def _keep_orphan(job_key: str, lease: Item, cause: str, records: Records) -> None:
+    """It succeeded after the state machine had given it up: its files are in the bucket, and the next attempt
+    will write over its lease."""
+    outcome = lease["outcome"]
+    orphan = {
+        "job_key": job_key,
+        "fencing": lease["fencing"],
+        "rig": lease["rig"],
+        "cause": cause,
+        "since": "",
+        "output": outcome.get("output", ""),
+        "metrics": outcome.get("metrics", {}),
+        "seconds": outcome.get("seconds", 0.0),
+        "told": True,
+    }
+    records.update(layout.rig_pk(lease["rig"]), layout.orphan_sk(job_key, lease["fencing"]), orphan)

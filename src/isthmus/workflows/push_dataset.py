@@ -15,6 +15,7 @@ from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import Job
 from isthmus.ports import BlobStore
 from isthmus.sync.collect import collect, file_sha256, pack_code
+from isthmus.sync.delta import Deltas
 from isthmus.sync.upload import Progress, upload_missing
 from isthmus.workflows.start_pipeline import manifest_job_key
 
@@ -78,10 +79,21 @@ def prepare(
     return Prepared(manifest, uploads)
 
 
-def push(prepared: Prepared, blobs: BlobStore, progress: Progress) -> Pushed:
-    """Upload what is missing, then the manifest: the commit point."""
-    sent, sent_bytes = upload_missing(prepared.uploads, blobs, progress)
+def push(prepared: Prepared, blobs: BlobStore, progress: Progress, *, whole: bool = False) -> Pushed:
+    """Upload what is missing, then the manifest: the commit point.
+
+    Of a large file that changed, what changed is sent, and ``register_dataset`` puts it together; ``whole``: never.
+    """
+    deltas = Deltas(prepared.manifest.dataset, blobs)
+    home = layout.dataset_folder(prepared.manifest.dataset)
+    names = {home + layout.blob_path(f.sha256): f.path for f in prepared.manifest.files if f.key is None}
+
+    def shortcut(key: str, path: Path, sha256: str) -> int | None:
+        return deltas.send(names[key], path, sha256) if key in names and not whole else None
+
+    sent, sent_bytes = upload_missing(prepared.uploads, blobs, progress, shortcut)
     blobs.put(prepared.manifest_key, documents.encode(prepared.manifest))
+    deltas.commit(prepared.manifest_key)
     return Pushed(
         job_key=manifest_job_key(prepared.manifest),
         manifest_key=prepared.manifest_key,

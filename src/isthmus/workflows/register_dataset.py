@@ -17,9 +17,10 @@ from isthmus.model import layout
 from isthmus.model.blob import BlobRef
 from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import MAX_QUEUE_SECONDS, Import, Job, Training
-from isthmus.model.messages import DEFAULT_TEAM
+from isthmus.model.messages import DEFAULT_PRIORITY, DEFAULT_TEAM
 from isthmus.model.units import format_bytes
 from isthmus.ports import BlobStore, Records
+from isthmus.workflows.compose_file import compose_file
 from isthmus.workflows.start_pipeline import manifest_job_key, version_digest
 
 MAX_FILES = 20_000
@@ -53,9 +54,9 @@ def register_dataset(
     _check_name(stack, job.model)
     blobs.put(layout.registered_manifest(job_key), documents.encode(manifest))
     # A rig reads this document and refuses fields that its version does not know; who waits is no
-    # business of a training, so the team stands in the job's record instead.
-    without_team = msgspec.structs.replace(job, team=msgspec.UNSET)
-    blobs.put(layout.registered_job(job_key), documents.encode(without_team))
+    # business of a training, so team and priority stand in the job's record instead.
+    plain = msgspec.structs.replace(job, team=msgspec.UNSET, priority=msgspec.UNSET)
+    blobs.put(layout.registered_job(job_key), documents.encode(plain))
     size = sum(file.size_bytes for file in manifest.files)
     _record(manifest, job, job_key, manifest_key, size, records, now)
     kind = "import" if isinstance(job.source, Import) else "training"
@@ -65,6 +66,11 @@ def register_dataset(
 def team_of(job: Job) -> str:
     """Return who waits for a job."""
     return DEFAULT_TEAM if job.team is msgspec.UNSET else job.team
+
+
+def priority_of(job: Job) -> int:
+    """Return its place among its team's work."""
+    return DEFAULT_PRIORITY if job.priority is msgspec.UNSET else job.priority
 
 
 def file_key(manifest: Manifest, file: DatasetFile) -> str:
@@ -111,7 +117,13 @@ def _read_job(manifest: Manifest, blobs: BlobStore) -> Job:
 
 def _check_files(manifest: Manifest, blobs: BlobStore) -> None:
     for file in manifest.files:
-        _check_blob(file.path, file_key(manifest, file), file.sha256, file.size_bytes, blobs)
+        key = file_key(manifest, file)
+        try:
+            _check_blob(file.path, key, file.sha256, file.size_bytes, blobs)
+        except MissingFile:
+            # Sent as what changed, perhaps: then its digest is checked as it is put together.
+            if file.key is not None or not compose_file(manifest.dataset, file.sha256, blobs):
+                raise
 
 
 def _check_blob(what: str, key: str, sha256: str, size_bytes: int, blobs: BlobStore) -> None:
@@ -189,7 +201,13 @@ def _record(
     records.create({"pk": layout.dataset_pk(manifest.dataset), "sk": sk, **version})
     pk, state = (
         layout.job_pk(job_key),
-        {"state": "REGISTERED", "model": job.model, "dataset": manifest.dataset, "team": team_of(job)},
+        {
+            "state": "REGISTERED",
+            "model": job.model,
+            "dataset": manifest.dataset,
+            "team": team_of(job),
+            "priority": priority_of(job),
+        },
     )
     try:
         records.update(pk, layout.STATE, {**state, "started_at": now}, expect={"started_at": None})

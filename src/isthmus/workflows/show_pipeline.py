@@ -15,6 +15,7 @@ from isthmus.model.execution import Run, Visit
 from isthmus.model.plan import Plan
 from isthmus.model.units import utc_of
 from isthmus.ports import BlobStore, Item, Records
+from isthmus.workflows.attempts import AttemptStatus, newest_attempt
 from isthmus.workflows.follow_job import JobStatus, Pipeline, state_of, status_of
 from isthmus.workflows.record_outcome import JOB_KEY_CHARACTERS
 
@@ -35,7 +36,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A pipeline in full. ``nested`` maps an execution's ARN to its visits; ``metrics`` is what the
-    training printed as ``name=value``; ``link`` leads to the execution in AWS's console."""
+    training printed as ``name=value``, while it runs as of ``told_at`` (UTC); ``link`` leads to the
+    execution in AWS's console; ``training`` is where the newest attempt is, and why."""
 
     job: JobStatus
     dataset: str = ""
@@ -44,8 +46,10 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     visits: tuple[Visit, ...] = ()
     nested: dict[str, tuple[Visit, ...]] = {}
     attempt: int = 0
+    training: AttemptStatus | None = None
     plan: Plan | None = None
     metrics: dict[str, float] = {}
+    told_at: str = ""
     not_redrivable: str = ""
 
 
@@ -95,6 +99,7 @@ def show_pipeline(job_key: str, pipeline: Pipeline, records: Records, blobs: Blo
         return Shown(job=job)
     lease = records.get(layout.job_pk(job_key), layout.LEASE) or {}
     attempt = _attempts(job_key, records)
+    metrics, told_at = _metrics(job_key, lease, attempt, records)
     return Shown(
         job=job,
         dataset=item.get("dataset", ""),
@@ -103,8 +108,10 @@ def show_pipeline(job_key: str, pipeline: Pipeline, records: Records, blobs: Blo
         visits=run.visits,
         nested={visit.nested: pipeline.nested(visit.nested).visits for visit in run.visits if visit.nested},
         attempt=attempt,
+        training=newest_attempt(job_key, records),
         plan=_plan(job_key, attempt, blobs) if attempt else None,
-        metrics=_metrics(lease),
+        metrics=metrics,
+        told_at=told_at,
         not_redrivable=not_redrivable(job_key, run),
     )
 
@@ -158,6 +165,16 @@ def _plan(job_key: str, fencing: int, blobs: BlobStore) -> Plan | None:
         return None
 
 
-def _metrics(lease: Item) -> dict[str, float]:
+def _metrics(job_key: str, lease: Item, attempt: int, records: Records) -> tuple[dict[str, float], str]:
+    """Return what the newest attempt ended with or, while it runs, what its rig told last and when."""
     outcome: Mapping[str, Any] = lease.get("outcome") or {}
-    return {name: float(value) for name, value in outcome.get("metrics", {}).items()}
+    if outcome:
+        return _numbers(outcome), ""
+    news = records.get(layout.job_pk(job_key), layout.PROGRESS) or {}
+    if not attempt or news.get("fencing") != attempt:
+        return {}, ""
+    return _numbers(news), str(news.get("at", ""))
+
+
+def _numbers(item: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in item.get("metrics", {}).items()}

@@ -13,7 +13,7 @@ from tests.e2e.cleanup import client, listed
 from tests.e2e.permissions import removals
 
 Document = dict[str, Any]
-HOLDERS = {"RigPolicy": "rig", "CoreDevicePolicy": "core-device"}
+HOLDERS = {"CoreDevicePolicy": "core-device"}
 """Whom the demo gives a managed policy to: the identity's name is the stack's with this behind it."""
 
 

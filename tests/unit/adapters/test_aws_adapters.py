@@ -38,10 +38,9 @@ def answers(service: str) -> Iterator[Stubber]:
         stub.assert_no_pending_responses()
 
 
-def refusal(code: str, status: int = 400) -> ClientError:
-    return ClientError(
-        {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Call"
-    )
+def refusal(code: str, status: int = 400, *, message: str = "m", operation: str = "Call") -> ClientError:
+    told = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(told, operation)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +50,13 @@ def refusal(code: str, status: int = 400) -> ClientError:
         (refusal("TooManyRequestsException", 429), True),
         (refusal("ResourceConflictException", 409), True),
         (refusal("AnythingNew", 503), True),
+        (refusal("ExpiredToken"), True),
+        (refusal("ExpiredTokenException"), True),
+        (refusal("RequestTimeTooSkewed", 403), True),
+        (refusal("InvalidSignatureException", message="Signature expired: 1 is now earlier than 2"), True),
+        (refusal("InvalidSignatureException", message="The signature does not match"), False),
+        (refusal("400", operation="HeadObject"), True),
+        (refusal("400"), False),
         (EndpointConnectionError(endpoint_url="https://x"), True),
         (NoCredentialsError(), True),
         (refusal("ValidationException"), False),

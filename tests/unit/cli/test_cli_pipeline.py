@@ -142,6 +142,8 @@ def test_a_picture_is_drawn_over_the_one_before_and_only_when_it_changes() -> No
     second = stream.getvalue().removeprefix(first)
     assert second.startswith("\x1b[2F\x1b[J")
     assert second.count("\n") == 3
+    picture.tell(shown(REGISTER, TRAINS, metrics={"loss": 0.5}))
+    assert stream.getvalue().removeprefix(first + second).endswith("metrics: loss=0.5\n")
 
 
 def drawn(columns: int, rows: int, *visits: Visit) -> list[str]:

@@ -64,6 +64,6 @@ def test_exit_codes_and_the_failure_file(tmp_path: Path, script: str, code: int,
 
 
 def test_an_unknown_framework_is_refused_with_those_that_there_are() -> None:
-    assert known() == ("mxnet",)
-    with pytest.raises(InvalidJob, match="no framework 'torch' can be trained here; there are: mxnet"):
-        framework("torch")
+    assert known() == ("mxnet", "torch")
+    with pytest.raises(InvalidJob, match="no framework 'jax' can be trained here; there are: mxnet, torch"):
+        framework("jax")

@@ -15,6 +15,7 @@ from isthmus import documents
 from isthmus.adapters.local.blobs import DirectoryBlobStore
 from isthmus.adapters.local.queue import ManualClock, MemoryQueue, MemoryTasks
 from isthmus.adapters.local.records import MemoryRecords
+from isthmus.adapters.system import SystemThreads
 from isthmus.errors import Unavailable
 from isthmus.model import layout
 from isthmus.model.blob import BlobRef
@@ -22,9 +23,9 @@ from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import Framework, Job, Training
 from isthmus.model.messages import DEFAULT_TEAM, Work
 from isthmus.ports import Item
-from isthmus.rig.attempt import RigSettings, Services
 from isthmus.rig.environments import source_folder
 from isthmus.rig.runner import JobRunner
+from isthmus.rig.services import RigSettings, Services
 from isthmus.workflows.train_on_rig import finish_attempt, train_on_rig
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -95,7 +96,7 @@ class FinishAttempt:
 
 
 class FlakyRecords(MemoryRecords):
-    """Answers nothing while ``offline`` is set; the first write that fails brings the network back."""
+    """Answers nothing while ``offline`` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +109,6 @@ class FlakyRecords(MemoryRecords):
 
     def update(self, pk: str, sk: str, values: Mapping[str, Any], **conditions: Any) -> None:
         if self.offline.is_set():
-            self.offline.clear()
             raise Unavailable("no route")
         super().update(pk, sk, values, **conditions)
 
@@ -121,6 +121,8 @@ class World:
     queue: MemoryQueue = field(default_factory=MemoryQueue)
     records: FlakyRecords = field(default_factory=FlakyRecords)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    heals: bool = True
+    """Whether the network is back after the first call that waits for it."""
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
@@ -134,15 +136,22 @@ class World:
             settle_seconds=0,
             poll_seconds=0.02,
             token_seconds=5,
+            mirror_seconds=0.05,
+            still_seconds=0.01,
+            mark_seconds=2,
         )
 
     @property
     def services(self) -> Services:
-        return Services(self.queue, self.records, self.tasks, self.blobs, self.reporter, ManualClock())
+        return Services(
+            self.queue, self.records, self.tasks, self.blobs, self.reporter, ManualClock(), SystemThreads()
+        )
 
     def report(self, event: str, **fields: Any) -> None:
         with self._changed:
             self.events.append((event, fields))
+            if event == "waiting for a service" and self.heals:
+                self.records.offline.clear()
             self._changed.notify_all()
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:

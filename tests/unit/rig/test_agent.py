@@ -21,15 +21,16 @@ from isthmus.adapters.local.queue import ManualClock, MemoryQueue
 from isthmus.adapters.local.records import MemoryRecords
 from isthmus.errors import EnvironmentProblem, PermissionMissing, Unavailable
 from isthmus.model import layout
+from isthmus.model.job import Training
 from isthmus.model.messages import AttemptState, Outcome
 from isthmus.ports import TrainingRun
 from isthmus.rig import lease
 from isthmus.rig.agent import Agent
 from isthmus.rig.contract import Layout
 from isthmus.rig.identity import agent_id
-from isthmus.rig.journal import Entry, Journal
 from isthmus.rig.runner import TrainingRequest
 from isthmus.rig.waiting import CLAIM_SECONDS
+from isthmus.rig.warden import kill_run
 
 Play = Callable[[TrainingRequest, threading.Event], int]
 
@@ -40,6 +41,12 @@ class StageRunner:
     def __init__(self, play: Play) -> None:
         self._play = play
         self.requests: list[TrainingRequest] = []
+
+    def check(self, training: Training) -> None:
+        """It runs everything."""
+
+    def end(self, run_id: str) -> int:
+        return kill_run(run_id)
 
     def run(self, request: TrainingRequest, stop: threading.Event) -> TrainingRun:
         self.requests.append(request)
@@ -424,7 +431,7 @@ def test_an_agent_stops_training_what_another_took_over(world: World) -> None:
     outcome = agent(world, train)[0].step()
     assert outcome is not None
     assert (outcome.state, outcome.cause) == (
-        AttemptState.ABORTED,
+        AttemptState.LOST,
         "agent other of this rig took the attempt over",
     )
     assert (world.lease()["outcome"], world.reporter.delivered) == (None, [])
@@ -448,21 +455,42 @@ def test_work_arrives_on_the_list_while_a_training_runs(world: World) -> None:
     assert [request.name[-2:] for request in runner.requests] == ["-1", "-2"]
 
 
-def test_an_abort_stops_the_training_and_nothing_is_reported(world: World) -> None:
-    def train_until_stopped(request: TrainingRequest, stop: threading.Event) -> int:
+def train_until_stopped(world: World, marks: dict[str, Any]) -> Play:
+    """The execution ends while it trains; the rule on its end then marks the job."""
+
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
         world.tasks.close(world.tasks.handed_out[-1])
+        world.records.update(layout.job_pk(KEY), layout.STATE, marks)
         assert stop.wait(20)
         return 143
 
+    return train
+
+
+def test_an_abort_stops_the_training_and_says_who_stopped_it(world: World) -> None:
     world.put_job({"train.py": ""}, offline_tolerance_seconds=3)
     world.send()
-    outcome = agent(world, train_until_stopped)[0].step()
+    marks = {"state": "ABORTED", "cause": "stopped by isthmus job stop"}
+    outcome = agent(world, train_until_stopped(world, marks))[0].step()
     assert outcome is not None
-    assert outcome.state is AttemptState.ABORTED
-    assert "no longer waits" in outcome.cause
+    assert (outcome.state, outcome.cause) == (
+        AttemptState.ABORTED,
+        "the job is ABORTED: stopped by isthmus job stop",
+    )
+    assert world.lease()["outcome"]["cause"] == outcome.cause
     assert world.lease()["state"] == "ABORTED"
     assert world.reporter.delivered == []
     assert world.blobs.info(f"{layout.attempt_output(KEY, 1)}output.json") is None
+
+
+def test_an_execution_that_waits_no_more_without_a_stop_loses_the_attempt(world: World) -> None:
+    world.put_job({"train.py": ""}, offline_tolerance_seconds=3)
+    world.send()
+    outcome = agent(world, train_until_stopped(world, {"state": "REGISTERED"}))[0].step()
+    assert outcome is not None
+    assert outcome.state is AttemptState.LOST
+    assert "no longer waits" in outcome.cause
+    assert world.reporter.delivered == []
 
 
 def test_a_lost_lease_stops_the_training_and_its_outcome_is_discarded(world: World) -> None:
@@ -476,7 +504,7 @@ def test_a_lost_lease_stops_the_training_and_its_outcome_is_discarded(world: Wor
     world.send()
     outcome = agent(world, lose)[0].step()
     assert outcome is not None
-    assert outcome.state is AttemptState.ABORTED
+    assert outcome.state is AttemptState.LOST
     assert (world.lease()["rig"], world.lease()["outcome"]) == ("rig-2", None)
     assert world.reporter.delivered == []
 
@@ -623,12 +651,13 @@ def test_after_a_crash_between_commit_and_report_the_outcome_is_reported(world: 
 
 
 def crash(world: World) -> None:
-    """Leave what an agent leaves that dies in a training."""
+    """Leave what an agent of the version before the spool leaves that dies in a training."""
     taken = {"fencing": 1, "rig": "rig-1", "state": "LEASED", "token": "", "outcome": None}
     world.records.update(layout.job_pk(KEY), layout.LEASE, taken)
     world.tasks.hand_out(1)
-    entry = Entry(job_key=KEY, fencing=1, run_id="an-earlier-run")
-    Journal(world.settings.folder / "journal.json").write(entry)
+    world.settings.folder.mkdir(parents=True)
+    entry = {"job_key": KEY, "fencing": 1, "run_id": "an-earlier-run"}
+    (world.settings.folder / "journal.json").write_text(json.dumps(entry))
 
 
 class AnswersTheThirdTime(FinishAttempt):

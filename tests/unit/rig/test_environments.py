@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.errors import EnvironmentProblem, InvalidJob
-from isthmus.rig.environments import MARKER, Environments, find_uv, frameworks, source_folder
+from isthmus.rig.environments import MARKER, Environments, find_uv, source_folder
 
 FAKE_UV = """#!/bin/sh
 if [ "$1" = --version ]; then echo "uv 0.0.1"; exit 0; fi
@@ -110,8 +110,36 @@ def test_a_uv_that_only_looks_like_one_is_passed_over(
         find_uv()
 
 
-def test_the_shipped_definitions_name_mxnet() -> None:
-    assert frameworks()["mxnet"] == ("1.9.1",)
+def test_what_was_not_used_for_long_makes_room_for_what_is_built(tmp_path: Path, definitions: Path) -> None:
+    uv = fake_uv(tmp_path, MAKES_AN_INTERPRETER.format(python=fake_python(tmp_path)))
+    environments = Environments(tmp_path / "envs", uv=uv, definitions=definitions)
+    lock = definitions / "mxnet-1.9.1" / "uv.lock"
+    folders = []
+    for text in ("lock 1\n", "lock 2\n"):
+        lock.write_text(text)
+        folders.append(environments.ensure("mxnet", "1.9.1").parents[1])
+    for folder in folders:
+        os.utime(folder / MARKER, (0, 0))
+    environments.ensure("mxnet", "1.9.1")  # uses the second
+    lock.write_text("lock 3\n")
+    third = environments.ensure("mxnet", "1.9.1").parents[1]
+    assert {path.parent for path in (tmp_path / "envs").glob(f"*/{MARKER}")} == {folders[1], third}
+    assert not folders[0].exists()
+
+
+def test_those_that_are_named_are_prepared_and_without_a_name_those_that_fit(
+    tmp_path: Path, definitions: Path
+) -> None:
+    other = definitions / "torch-2.13.0"
+    other.mkdir()
+    (other / "uv.lock").write_text("lock\n")
+    (other / "pyproject.toml").write_text('[project]\nname = "x"\nrequires-python = "==3.9.*"\n')
+    uv = fake_uv(tmp_path, MAKES_AN_INTERPRETER.format(python=fake_python(tmp_path)))
+    environments = Environments(tmp_path / "envs", uv=uv, definitions=definitions)
+    environments.prepare(["mxnet-1.9.1"])
+    assert builds(tmp_path) == 1
+    environments.prepare([])
+    assert builds(tmp_path) == 2
 
 
 def test_the_source_folder_holds_isthmus_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rig_world import LEAVES_A_MODEL, World, training, zip_of
 from isthmus.errors import InvalidJob
 from isthmus.ports import TrainingRun
 from isthmus.rig.child import metrics_in
-from isthmus.rig.runner import TrainingRequest
+from isthmus.rig.runner import GRACE_SECONDS, TrainingRequest
 from isthmus.rig.warden import RUN_ID, kill_run
 
 SHOWS_ITS_WORLD = """
@@ -138,6 +138,32 @@ def test_a_stop_ends_the_script(world: World) -> None:
     assert done.stopped
     assert done.exit_code == 143
     assert "stopped on request" in done.tail
+
+
+DEAF_FAMILY = """
+import signal, subprocess, sys, threading
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+grandchild = "import signal, threading; signal.signal(signal.SIGTERM, signal.SIG_IGN); threading.Event().wait()"
+child = (
+    "import signal, subprocess, sys, threading; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "subprocess.Popen([sys.executable, '-c', %r], start_new_session=True); print('waiting', flush=True);"
+    "threading.Event().wait()" % grandchild
+)
+subprocess.Popen([sys.executable, "-c", child])
+threading.Event().wait()
+"""
+
+
+def test_a_stop_kills_a_family_that_does_not_listen_when_the_grace_is_over(world: World) -> None:
+    stop = threading.Event()
+    runner = world.runner(on_line=lambda line: stop.set() if line == "waiting" else None)
+    done = runner.run(request(world, {"train.py": DEAF_FAMILY}), stop)
+    assert (done.stopped, done.exit_code) == (True, 137)
+    assert running(done) == []
+
+
+def test_the_grace_between_sigterm_and_sigkill_is_sagemakers() -> None:
+    assert GRACE_SECONDS == 120
 
 
 def test_a_missing_entry_point_is_refused(world: World) -> None:

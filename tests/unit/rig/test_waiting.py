@@ -5,10 +5,12 @@ import pytest
 
 from isthmus.adapters.local.queue import ManualClock, MemoryQueue
 from isthmus.adapters.local.records import MemoryRecords
+from isthmus.adapters.system import SystemThreads
 from isthmus.errors import PermissionMissing, Unavailable
 from isthmus.model import layout
 from isthmus.model.messages import Work
 from isthmus.ports import Message
+from isthmus.rig import lease
 from isthmus.rig.intake import Intake
 from isthmus.rig.waiting import CLAIM_SECONDS, KEPT_SECONDS, WaitingList
 
@@ -134,6 +136,20 @@ def test_an_attempt_that_was_removed_meanwhile_is_added_anew(shared: Shared, red
     assert mine.claim() == later
 
 
+def test_what_does_not_fit_is_left_to_another_agent(shared: Shared) -> None:
+    small, large = shared.agent("small"), shared.agent("large")
+    large.add(msgspec.structs.replace(work("big"), accelerators=4))
+    large.add(work("little"))
+    taken = small.claim(lambda entry: entry.accelerators <= 1)
+    assert taken is not None
+    assert taken.job_key == "little"
+    small.remove(taken)
+    assert small.claim(lambda entry: entry.accelerators <= 1) is None
+    left = large.claim()
+    assert left is not None
+    assert left.job_key == "big"
+
+
 def test_the_claim_of_an_agent_that_died_runs_out(shared: Shared) -> None:
     one, two = shared.agent("a"), shared.agent("b")
     one.add(work())
@@ -181,7 +197,7 @@ class SilentTable(MemoryRecords):
 def test_a_message_is_deleted_only_when_its_item_is_written(shared: Shared) -> None:
     shared.records = table = SilentTable()
     queue, mine = MemoryQueue(), shared.agent("a")
-    intake = Intake(queue, mine, lambda event, **fields: None)
+    intake = Intake(queue, mine, lambda event, **fields: None, SystemThreads())
     queue.send(work())
     with pytest.raises(Unavailable):
         intake.drain()
@@ -233,7 +249,7 @@ class Counting(MemoryQueue):
 def test_nothing_is_received_while_the_table_refuses(shared: Shared, refused: str, error: Exception) -> None:
     shared.records = table = Refusing()
     queue, mine = Counting(), shared.agent("a")
-    intake = Intake(queue, mine, lambda event, **fields: None)
+    intake = Intake(queue, mine, lambda event, **fields: None, SystemThreads())
     table.error = error
     setattr(table, refused, True)
     queue.send(work())
@@ -257,7 +273,7 @@ def test_a_message_that_cannot_be_listed_does_not_take_its_batch_with_it(shared:
     shared.records = table = Refusing()
     queue, mine = Counting(), shared.agent("a")
     said: list[tuple[str, dict[str, object]]] = []
-    intake = Intake(queue, mine, lambda event, **fields: said.append((event, fields)))
+    intake = Intake(queue, mine, lambda event, **fields: said.append((event, fields)), SystemThreads())
     table.job, table.error = "second", ValueError("the item is too large")
     for name in ("first", "second", "third"):
         queue.send(work(name))
@@ -279,7 +295,9 @@ def test_unread_messages_stay_in_the_queue_and_are_reported(shared: Shared) -> N
     said: list[tuple[str, dict[str, object]]] = []
     queue, deleted = Garbled(), []
     queue.delete = deleted.append  # type: ignore[method-assign]
-    Intake(queue, shared.agent("a"), lambda event, **fields: said.append((event, fields))).drain()
+    Intake(
+        queue, shared.agent("a"), lambda event, **fields: said.append((event, fields)), SystemThreads()
+    ).drain()
     assert deleted == ["r2"]
     assert said[0] == ("message left: it cannot be read", {"error": "not JSON"})
 
@@ -316,3 +334,70 @@ def test_what_an_agent_of_the_version_before_listed_can_be_removed(shared: Share
     shared.records.put(item)
     mine.remove(work())
     assert mine.claim() is None
+
+
+HOURS = 5 * 3600
+
+
+def test_the_claim_of_a_clock_that_was_ahead_holds_nobody_up(shared: Shared) -> None:
+    """An agent's clock is hours ahead when it claims; it dies, or its clock is set back."""
+    shared.agent("a").add(work())
+    ahead = WaitingList(RIG, "b", shared.records, ManualClock(shared.clock.now() + HOURS))
+    assert ahead.claim() is not None
+    assert shared.agent("a").claim() == work()
+
+
+def test_a_clock_that_jumps_ahead_takes_a_claim_and_the_lease_decides(shared: Shared) -> None:
+    """Of two that claim the same attempt only who wins its lease runs it."""
+    one = shared.agent("a")
+    one.add(work())
+    claimed = one.claim()
+    ahead = WaitingList(RIG, "b", shared.records, ManualClock(shared.clock.now() + HOURS))
+    assert ahead.claim() == claimed == work()
+    assert lease.take(work(), RIG, shared.records, "a") == "fresh"
+    assert lease.take(work(), RIG, shared.records, "b") == "another's"
+
+
+def test_a_turn_that_a_clock_ahead_wrote_down_starves_no_team(shared: Shared) -> None:
+    ahead = WaitingList(RIG, "b", shared.records, ManualClock(shared.clock.now() + HOURS))
+    ahead.note_turn("fast")
+    mine = shared.agent("a")
+    for number in (1, 2):
+        mine.add(work(f"fast-{number}", team="fast"))
+        mine.add(work(f"slow-{number}", team="slow"))
+    taken = []
+    while (found := mine.claim()) is not None:
+        shared.clock.sleep(1)
+        mine.note_turn(found.team)
+        mine.remove(found)
+        taken.append(found.team)
+    assert taken == ["slow", "fast", "slow", "fast"]
+
+
+def test_shares_are_kept_with_the_list_and_count_over_agents_and_restarts(shared: Shared) -> None:
+    shared.agent("").set_shares({"x": 3})
+    assert shared.agent("").shares == {"x": 3}
+    for number in range(8):
+        shared.agent("a").add(work(f"x{number}", team="x"))
+        shared.agent("a").add(work(f"y{number}", team="y"))
+    order = ""
+    for number in range(8):
+        mine = shared.agent("ab"[number % 2])
+        first = mine.in_turn()[0].work
+        found = mine.claim()
+        assert found == first
+        mine.note_turn(found.team)
+        mine.remove(found)
+        shared.clock.sleep(1)
+        order += found.team
+    assert order == "xyxxyxxx"
+    assert len(shared.agent("c").in_turn()) == 8, "shares are no work"
+
+
+def test_a_turn_that_an_earlier_agent_noted_is_read(shared: Shared) -> None:
+    place = {"pk": layout.waiting_pk(RIG), "sk": layout.turn_sk("x")}
+    shared.records.put(place | {"served_at": int(shared.clock.now() * 1000)})
+    mine = shared.agent("a")
+    mine.add(work("x", team="x"))
+    mine.add(work("y", team="y"))
+    assert [entry.work.team for entry in mine.in_turn()] == ["y", "x"]

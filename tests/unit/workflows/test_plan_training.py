@@ -14,9 +14,11 @@ from isthmus.model.job import Import, Resources, Wishes
 from isthmus.model.messages import AttemptState, Work
 from isthmus.model.plan import Plan
 from isthmus.ports import Item
-from isthmus.rig import lease
+from isthmus.rig import lease, orphans
 from isthmus.workflows.devices import RegisteredDevices
-from isthmus.workflows.plan_training import Planned, check_lost, plan_training
+from isthmus.workflows.plan_training import Planned, check_lost, loss, plan_training
+
+IMAGE = f"registry.example/trainer@sha256:{'0' * 64}"
 
 
 def plan(world: World, key: str, *devices: DeviceDescriptor) -> Planned:
@@ -41,6 +43,16 @@ def allow_zones(world: World, *zones: str) -> None:
         ({}, {"usage": ("inference",)}, "needs a device for training; this one is for inference"),
         ({}, {"frameworks": {"mxnet": ("1.8.0",)}}, "needs mxnet 1.9.1; the device has mxnet 1.8.0"),
         ({}, {"frameworks": {}}, "the device has no mxnet"),
+        (
+            {},
+            {"frameworks": {}, "unfit_frameworks": {"mxnet 1.9.1": "mxnet 1.9.1 needs glibc 2.28 or newer"}},
+            r"mxnet 1\.9\.1 needs glibc 2\.28",
+        ),
+        (
+            {"image": IMAGE},
+            {},
+            "needs Docker or Podman for the job's container image; the device has neither",
+        ),
         ({"resources": Resources(accelerators=2)}, {"accelerators": (GPU,)}, "needs 2 accelerators"),
         (
             {"resources": Resources(memory_bytes=32 << 30)},
@@ -48,7 +60,7 @@ def allow_zones(world: World, *zones: str) -> None:
             "needs 32.0 GiB of memory; the device has 16.0 GiB",
         ),
     ],
-    ids=["usage", "version", "framework", "accelerators", "memory"],
+    ids=["usage", "version", "framework", "unfit", "engine", "accelerators", "memory"],
 )
 def test_a_refusal_says_what_was_needed_and_what_there_was(
     world: World, job: dict[str, Any], rig: dict[str, Any], said: str
@@ -112,6 +124,16 @@ def test_the_plan_carries_the_jobs_times(world: World) -> None:
     assert planned.deadline_seconds == 1900
 
 
+def test_an_image_needs_an_engine_and_no_environment(world: World) -> None:
+    key = world.registered(world.job(world.training(image=IMAGE)))
+    assert plan(world, key, device(frameworks={}, containers={"podman": "5.4.2"})).rig == "rig-1"
+
+
+def test_the_plan_says_how_many_gpus_an_agent_must_have(world: World) -> None:
+    source = world.training(resources=Resources(accelerators=2))
+    assert plan(world, world.registered(world.job(source)), device(accelerators=(GPU, GPU))).accelerators == 2
+
+
 def test_an_import_is_not_planned(world: World) -> None:
     artifact = world.put_blob("code/m.onnx", b"m")
     with pytest.raises(InvalidJob, match="nothing to train"):
@@ -166,9 +188,54 @@ def test_an_outcome_that_comes_between_read_and_write_wins(world: World) -> None
     assert world.lease(key)["state"] == AttemptState.SUCCEEDED
 
 
+def plan_after_loss(world: World, key: str) -> Planned:
+    return plan_training(
+        key,
+        after_loss=loss(1, SILENT),
+        blobs=world.blobs,
+        records=world.records,
+        devices=RegisteredDevices(world.records),
+    )
+
+
+def test_a_lost_lease_says_why(world: World) -> None:
+    key = world.registered()
+    plan(world, key, device())
+    take(key, 1, world.records)
+    plan_after_loss(world, key)
+    assert world.lease(key)["cause"] == "the rig fell silent for longer than the job's offline tolerance"
+
+
+@pytest.mark.parametrize("records", [MemoryRecords, LateRig])
+def test_a_result_that_came_after_its_attempt_was_given_up_is_kept_as_an_orphan(
+    world: World, records: type[MemoryRecords]
+) -> None:
+    world.records = records()
+    key = world.registered()
+    plan(world, key, device())
+    take(key, 1, world.records)
+    values = {"outcome": {"state": "SUCCEEDED", "output": "jobs/x/", "metrics": {"loss": 0.5}}}
+    if records is MemoryRecords:
+        world.records.update(layout.job_pk(key), layout.LEASE, {**values, "state": "SUCCEEDED"})
+    assert not plan_after_loss(world, key).replaces_lost
+    (orphan,) = orphans.of_rig("rig-1", world.records)
+    assert (orphan.job_key, orphan.fencing, orphan.told) == (key, 1, True)
+    assert "fell silent" in orphan.cause
+
+
+def test_a_retry_of_a_job_that_succeeded_makes_no_orphan_of_it(world: World) -> None:
+    key = world.registered()
+    plan(world, key, device())
+    take(key, 1, world.records)
+    done = {"outcome": {"state": "SUCCEEDED"}, "state": "SUCCEEDED"}
+    world.records.update(layout.job_pk(key), layout.LEASE, done)
+    plan(world, key, device())
+    assert orphans.of_rig("rig-1", world.records) == []
+
+
 def test_every_attempt_keeps_the_jobs_team_and_place(world: World) -> None:
     key = world.registered()
-    world.records.update(layout.job_pk(key), layout.STATE, {"team": "vision"})
+    world.records.update(layout.job_pk(key), layout.STATE, {"team": "vision", "priority": 8})
     registered = RegisteredDevices(world.records)
     registered.register(device())
     places = []
@@ -180,13 +247,14 @@ def test_every_attempt_keeps_the_jobs_team_and_place(world: World) -> None:
             records=world.records,
             devices=registered,
         )
-        places.append((planned.fencing, planned.team, planned.submitted_at))
-    assert places == [(1, "vision", "2026-11-22T11:00:00.000Z"), (2, "vision", "2026-11-22T11:00:00.000Z")]
+        places.append((planned.fencing, planned.team, planned.priority, planned.submitted_at))
+    since = "2026-11-22T11:00:00.000Z"
+    assert places == [(1, "vision", 8, since), (2, "vision", 8, since)]
 
 
 def test_a_job_that_was_registered_before_teams_is_the_default_teams(world: World) -> None:
     planned = plan(world, world.registered(), device())
-    assert (planned.team, planned.submitted_at) == ("default", "")
+    assert (planned.team, planned.priority, planned.submitted_at) == ("default", 5, "")
 
 
 SILENT = {"Error": "States.HeartbeatTimeout", "Cause": ""}

@@ -210,18 +210,20 @@ def test_a_file_without_a_folder_is_in_the_channel_training() -> None:
     assert names == {"a.csv": "training", "train/a.csv": "train", "test/deep/a.csv": "test"}
 
 
-def test_the_team_is_on_record_and_not_in_what_a_rig_reads(world: World) -> None:
-    manifest = world.manifest(world.job(team="vision"))
+def test_team_and_priority_are_on_record_and_not_in_what_a_rig_reads(world: World) -> None:
+    manifest = world.manifest(world.job(team="vision", priority=9))
     register(world, manifest)
     _, key = world.upload(manifest)
     registered = world.blobs.get(layout.registered_job(key), max_bytes=10_000)
     assert b"team" not in registered
+    assert b"priority" not in registered
     assert registered == documents.encode(world.job())
-    assert world.state(key)["team"] == "vision"
+    assert (world.state(key)["team"], world.state(key)["priority"]) == ("vision", 9)
 
 
 def test_a_job_without_a_team_has_the_digest_that_it_had_before_teams(world: World) -> None:
     assert b"team" not in documents.encode(world.job())
+    assert b"priority" not in documents.encode(world.job())
     register(world, world.manifest())
     _, key = world.upload(world.manifest())
-    assert world.state(key)["team"] == "default"
+    assert (world.state(key)["team"], world.state(key)["priority"]) == ("default", 5)

@@ -106,6 +106,20 @@ def test_everything_about_a_pipeline(world: World) -> None:
     assert "runs, at DeployCloud" in shown.not_redrivable
 
 
+@pytest.mark.parametrize(("fencing", "seen"), [(1, {"loss": 0.5}), (2, {})], ids=["of it", "of another"])
+def test_while_the_newest_attempt_runs_its_rig_s_news_are_shown(
+    world: World, fencing: int, seen: dict[str, float]
+) -> None:
+    pipeline = MemoryPipeline()
+    pipeline.script[KEY] = [run_of(KEY, "RUNNING", REGISTER)]
+    world.records.next_number(layout.job_pk(KEY), "FENCING")
+    world.records.update(layout.job_pk(KEY), layout.LEASE, {"fencing": 1, "outcome": None})
+    news = {"fencing": fencing, "metrics": {"loss": 0.5}, "at": "2026-11-22T12:00:00.000Z"}
+    world.records.update(layout.job_pk(KEY), layout.PROGRESS, news)
+    found = show_pipeline(KEY, pipeline, world.records, world.blobs)
+    assert (found.metrics, bool(found.told_at)) == (seen, bool(seen))
+
+
 def test_a_pipeline_that_has_not_begun_waits(world: World) -> None:
     shown = show_pipeline(KEY, MemoryPipeline(), world.records, world.blobs)
     assert (shown.job.state, shown.visits, shown.plan) == ("WAITING", (), None)

@@ -7,6 +7,7 @@ from .calls import Call, Check
 
 SERVICES: dict[str, Callable[[Call], Iterator[Check]]] = {
     "cloudformation": others.stacks,
+    "cloudwatch": others.metrics,
     "dynamodb": dynamodb.checks,
     "events": others.events,
     "greengrassv2": greengrass.checks,

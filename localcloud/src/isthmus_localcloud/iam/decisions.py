@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from . import attached
 from .callers import Caller, Service
 from .calls import Check
-from .identities import Identity
+from .identities import Identity, session_keys
 from .policies import Decision, Question
 from .record import Recorder
 
@@ -19,6 +19,8 @@ class Decider:
 
     def decide(self, caller: Caller, check: Check, account: str, region: str, operation: str) -> Decision:
         """``operation``: the call that takes the permission, for the record."""
+        if isinstance(caller, Identity) and (told := session_keys(caller.account, caller.access_key)):
+            check = Check(check.action, check.resource, {**check.keys, **told}, check.implied)
         resource = attached.resource_policy(check.resource, account)
         policies = caller.policies(resource, needs_consent=needs_consent(check))
         context = {

@@ -99,6 +99,21 @@ def _of_session(session: Any, account: str) -> Identity:
     )
 
 
+def tell(account: str, access_key: str, keys: dict[str, str]) -> None:
+    """Let a session's requests have context keys, as the service that gave it out says."""
+    from localemu.services.sts.models import sts_stores
+
+    sts_stores[account]["us-east-1"].sessions[access_key]["iam_context"].update(keys)
+
+
+def session_keys(account: str, access_key: str) -> dict[str, str]:
+    """The context keys that ``tell`` gave."""
+    from localemu.services.sts.models import sts_stores
+
+    session = sts_stores[account]["us-east-1"].sessions.get(access_key)
+    return dict((session or {}).get("iam_context") or {})
+
+
 def session_policies(account: str, access_key: str) -> list[tuple[Statement, ...]]:
     """The policies that AssumeRole was given for this session alone."""
     from localemu.services.sts.models import sts_stores

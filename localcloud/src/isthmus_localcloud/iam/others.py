@@ -135,6 +135,14 @@ def stacks(call: Call) -> Iterator[Check]:
     yield Check(f"cloudformation:{call.operation}", resource)
 
 
+def metrics(call: Call) -> Iterator[Check]:
+    """CloudWatch. A metric has no ARN; a policy names its namespace by a condition key."""
+    if call.operation != "PutMetricData":
+        yield from anything(call)
+        return
+    yield Check("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": call.text("Namespace")})
+
+
 def logs(call: Call) -> Iterator[Check]:
     group, stream = call.text("logGroupName"), call.text("logStreamName")
     place = f"log-group:{group}:" + (f"log-stream:{stream}" if stream else "*")

@@ -13,17 +13,22 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from isthmus.adapters.aws import multipart
+from isthmus.adapters.aws.bulk import BulkReader
 from isthmus.adapters.aws.errors import code_of, message_of, passing_trouble
 from isthmus.adapters.aws.session import client
-from isthmus.errors import DigestMismatch, LimitExceeded, MissingFile
-from isthmus.model.units import GIB, MIB, format_bytes
+from isthmus.errors import Conflict, DigestMismatch, LimitExceeded, MissingFile
+from isthmus.model.units import GIB, KIB, MIB, format_bytes
 from isthmus.ports import BlobInfo
 
 CHUNK_BYTES = 4 * MIB
+PIECE_BYTES = 256 * KIB
+"""Of a stream; many are read at a time, so that this bounds their memory."""
 MAX_PUT_BYTES = 5 * GIB
 """S3's limit on one PutObject."""
 NOT_AS_PROMISED = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
 NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
+OTHER_VERSION = "PreconditionFailed"
 
 
 def _checksum(answer: dict[str, Any]) -> str | None:
@@ -39,10 +44,14 @@ def _checksum(answer: dict[str, Any]) -> str | None:
 
 
 class S3BlobStore:
-    """Objects of one bucket; every put carries its SHA-256, which S3 verifies before it answers."""
+    """Objects of one bucket; every put carries its SHA-256, which S3 verifies before it answers.
 
-    def __init__(self, bucket: str) -> None:
+    ``bulk`` fetches what is saved to files, for less processor time.
+    """
+
+    def __init__(self, bucket: str, bulk: BulkReader | None = None) -> None:
         self.bucket = bucket
+        self._bulk = bulk
 
     @passing_trouble("S3")
     def info(self, key: str) -> BlobInfo | None:
@@ -52,7 +61,7 @@ class S3BlobStore:
             if code_of(error) in NOT_FOUND:
                 return None
             raise
-        return BlobInfo(key, int(answer["ContentLength"]), _checksum(answer))
+        return BlobInfo(key, int(answer["ContentLength"]), _checksum(answer), answer.get("ETag", ""))
 
     @passing_trouble("S3")
     def get(self, key: str, *, max_bytes: int) -> bytes:
@@ -106,6 +115,39 @@ class S3BlobStore:
             temporary.unlink(missing_ok=True)
         return digest.hexdigest()
 
+    def pieces(
+        self, key: str, *, start: int = 0, stop: int | None = None, version: str = ""
+    ) -> Iterator[bytes]:
+        if stop is not None and stop <= start:
+            return  # HTTP has no empty range (RFC 9110, 14.1.2)
+        asked: dict[str, str] = {"IfMatch": version} if version else {}
+        if start or stop is not None:
+            asked["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+        with passing_trouble("S3"):
+            answer = self._open(key, **asked)
+            with contextlib.closing(answer["Body"]) as body:
+                yield from body.iter_chunks(PIECE_BYTES)
+
+    def save(
+        self, key: str, path: Path, *, start: int = 0, stop: int | None = None, version: str = ""
+    ) -> None:
+        # What the native client does not manage is tried again by this one, whose errors have names.
+        if self._bulk is not None and self._bulk.save(key, path, start, stop, version):
+            return
+        with path.open("r+b") as file:
+            file.seek(start)
+            for piece in self.pieces(key, start=start, stop=stop, version=version):
+                file.write(piece)
+
+    @passing_trouble("S3")
+    def compose(self, key: str, pieces: Iterator[bytes], *, sha256: str) -> None:
+        # One PutObject leaves S3's own SHA-256 of the whole, which a multipart upload does not.
+        first, parts = multipart.peek(multipart.parts_of(pieces, multipart.PART_BYTES))
+        if parts is None:
+            self.put(key, first, sha256=sha256)
+        else:
+            multipart.send_parts(self.bucket, key, parts, sha256)
+
     @passing_trouble("S3")
     def sha256(self, key: str) -> str:
         answer, digest = self._open(key), hashlib.sha256()
@@ -114,16 +156,22 @@ class S3BlobStore:
                 digest.update(chunk)
         return digest.hexdigest()
 
+    @passing_trouble("S3")
+    def delete(self, key: str) -> None:
+        client("s3").delete_object(Bucket=self.bucket, Key=key)
+
     def keys(self, prefix: str) -> Iterator[BlobInfo]:
         pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         for page in pages:
             for entry in page.get("Contents", []):
                 yield BlobInfo(entry["Key"], int(entry["Size"]))
 
-    def _open(self, key: str) -> dict[str, Any]:
+    def _open(self, key: str, **asked: str) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = client("s3").get_object(Bucket=self.bucket, Key=key)
+            answer: dict[str, Any] = client("s3").get_object(Bucket=self.bucket, Key=key, **asked)
         except ClientError as error:
+            if code_of(error) == OTHER_VERSION:
+                raise Conflict(f"{key} is no longer the version {asked.get('IfMatch')}") from error
             # Who may not list the bucket is refused the listing when the object is missing.
             unlisted = "s3:ListBucket" in message_of(error)
             if unlisted or code_of(error) in NOT_FOUND:

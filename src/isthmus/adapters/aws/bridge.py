@@ -24,6 +24,10 @@ from isthmus.ports import Message
 MAX_CAUSE_CHARACTERS = 32_768
 """Step Functions' limit on the cause of a failed task (SendTaskFailure, ``cause``)."""
 
+VISIBILITY_SECONDS = 30
+"""A message is deleted once it is on the waiting list. Of an agent that died in between it comes back after as long as
+a shipped lease; said at each call, so that queues made for longer need no change."""
+
 
 class SqsJobQueue:
     """One rig's queue; up to ten messages at a time, which is what ReceiveMessage allows."""
@@ -34,7 +38,10 @@ class SqsJobQueue:
     @passing_trouble("SQS")
     def receive(self, *, wait_seconds: int) -> list[Message]:
         answer = client("sqs").receive_message(
-            QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=min(wait_seconds, 20)
+            QueueUrl=self._url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=min(wait_seconds, 20),
+            VisibilityTimeout=VISIBILITY_SECONDS,
         )
         return [_message(entry["Body"], str(entry["ReceiptHandle"])) for entry in answer.get("Messages", [])]
 

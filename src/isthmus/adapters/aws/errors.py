@@ -35,6 +35,21 @@ PASSING_CODES = frozenset(
     }
 )
 
+# A rig's credentials are short-lived: until they are renewed nothing is lost by waiting. The names differ by
+# service (S3 and SQS: ExpiredToken; DynamoDB, Lambda, Step Functions: ExpiredTokenException). A clock that
+# jumped looks the same to AWS, and passes as well.
+EXPIRED_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "TokenRefreshRequired",
+    }
+)
+SKEWED = ("Signature expired", "Signature not yet current")
+"""How a message of InvalidSignatureException begins when the clock is to blame, and not the key."""
+
 # IAM's refusals. A HEAD has no body: S3 answers it with the bare status.
 DENIED_CODES = frozenset({"AccessDenied", "AccessDeniedException", "KMS.AccessDeniedException", "403"})
 
@@ -52,6 +67,8 @@ def passing_trouble(service: str) -> Iterator[None]:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code_of(error) in PASSING_CODES or status >= 500:
             raise Unavailable(f"{service} did not answer: {error}") from error
+        if is_expired(error):
+            raise Unavailable(f"{service} refused expired credentials: {error}") from error
         raise_if_denied(error)
         raise
     except (BotoConnectionError, HTTPClientError) as error:
@@ -60,6 +77,14 @@ def passing_trouble(service: str) -> Iterator[None]:
         if missing := missing_permission(str(error)):  # a waiter's call was refused
             raise PermissionMissing(missing) from error
         raise Unavailable(f"{service} could not be asked: {error}") from error
+
+
+def is_expired(error: ClientError) -> bool:
+    """Whether the caller's credentials have run out, or its clock is wrong."""
+    if code_of(error) in EXPIRED_CODES or message_of(error).startswith(SKEWED):
+        return True
+    # A HEAD has no body: S3 answers one with an expired token by the bare status, and no other of ours so.
+    return code_of(error) == "400" and error.operation_name == "HeadObject"
 
 
 def raise_if_denied(error: ClientError) -> None:

@@ -9,9 +9,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from isthmus.errors import DigestMismatch, LimitExceeded, MissingFile
-from isthmus.model.units import format_bytes
+from isthmus.errors import Conflict, DigestMismatch, LimitExceeded, MissingFile
+from isthmus.model.units import KIB, format_bytes
 from isthmus.ports import BlobInfo
+
+PIECE_BYTES = 256 * KIB
 
 
 class DirectoryBlobStore:
@@ -34,7 +36,7 @@ class DirectoryBlobStore:
 
     def info(self, key: str) -> BlobInfo | None:
         path = self._path(key)
-        return BlobInfo(key, path.stat().st_size) if path.is_file() else None
+        return BlobInfo(key, path.stat().st_size, version=_version(path)) if path.is_file() else None
 
     def get(self, key: str, *, max_bytes: int) -> bytes:
         path = self._existing(key)
@@ -61,6 +63,40 @@ class DirectoryBlobStore:
         os.replace(temporary, path)
         return self.sha256(key)
 
+    def pieces(
+        self, key: str, *, start: int = 0, stop: int | None = None, version: str = ""
+    ) -> Iterator[bytes]:
+        path = self._existing(key)
+        with path.open("rb") as stream:
+            if version and _version(path) != version:
+                raise Conflict(f"{key} is no longer the version {version}")
+            stream.seek(start)
+            left = (path.stat().st_size if stop is None else stop) - start
+            while left > 0 and (piece := stream.read(min(left, PIECE_BYTES))):
+                left -= len(piece)
+                yield piece
+
+    def save(
+        self, key: str, path: Path, *, start: int = 0, stop: int | None = None, version: str = ""
+    ) -> None:
+        with path.open("r+b") as file:
+            file.seek(start)
+            for piece in self.pieces(key, start=start, stop=stop, version=version):
+                file.write(piece)
+
+    def compose(self, key: str, pieces: Iterator[bytes], *, sha256: str) -> None:
+        temporary, digest = self._temporary(key), hashlib.sha256()
+        try:
+            with temporary.open("wb") as stream:
+                for piece in pieces:
+                    digest.update(piece)
+                    stream.write(piece)
+            if digest.hexdigest() != sha256:
+                raise DigestMismatch(f"{key}: the bytes have the SHA-256 {digest.hexdigest()}, not {sha256}")
+            os.replace(temporary, self._path(key))
+        finally:
+            temporary.unlink(missing_ok=True)
+
     def sha256(self, key: str) -> str:
         with self._existing(key).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -71,7 +107,16 @@ class DirectoryBlobStore:
             if path.is_file() and key.startswith(prefix):
                 yield BlobInfo(key, path.stat().st_size)
 
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
     def _temporary(self, key: str) -> Path:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _version(path: Path) -> str:
+    """Each write makes a new file: its inode and time stand for its bytes."""
+    facts = path.stat()
+    return f"{facts.st_ino}-{facts.st_mtime_ns}-{facts.st_size}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -20,22 +19,22 @@ class MemoryRecords:
 
     def get(self, pk: str, sk: str) -> Item | None:
         with self._lock:
-            return copy.deepcopy(self._items.get((pk, sk)))
+            return _copied(self._items.get((pk, sk)))
 
     def query(self, pk: str, *, prefix: str = "") -> list[Item]:
         with self._lock:
             keys = sorted(key for key in self._items if key[0] == pk and key[1].startswith(prefix))
-            return [copy.deepcopy(self._items[key]) for key in keys]
+            return [_copied(self._items[key]) for key in keys]
 
     def put(self, item: Item) -> None:
         with self._lock:
-            self._items[item["pk"], item["sk"]] = copy.deepcopy(item)
+            self._items[item["pk"], item["sk"]] = _copied(item)
 
     def create(self, item: Item) -> bool:
         with self._lock:
             if (item["pk"], item["sk"]) in self._items:
                 return False
-            self._items[item["pk"], item["sk"]] = copy.deepcopy(item)
+            self._items[item["pk"], item["sk"]] = _copied(item)
             return True
 
     def update(
@@ -55,7 +54,7 @@ class MemoryRecords:
             for name, limit in (below or {}).items():
                 if name in item and not item[name] < limit:
                     raise Conflict(f"{pk}/{sk}: {name} is {item[name]!r}, not below {limit!r}")
-            self._items[pk, sk] = {**item, **copy.deepcopy(dict(values))}
+            self._items[pk, sk] = {**item, **_copied(dict(values))}
 
     def delete(self, pk: str, sk: str, *, expect: Mapping[str, Any] | None = None) -> None:
         with self._lock:
@@ -70,3 +69,10 @@ class MemoryRecords:
             item = self._items.setdefault((pk, sk), {"pk": pk, "sk": sk, "number": 0})
             item["number"] += 1
             return int(item["number"])
+
+
+def _copied(value: Any) -> Any:
+    """Copy what an item holds: it is plain data, for which ``copy.deepcopy`` is slow."""
+    if isinstance(value, dict):
+        return {name: _copied(entry) for name, entry in value.items()}
+    return [_copied(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from isthmus.errors import InvalidJob
 from isthmus.frameworks.port import Reference
 
 
@@ -11,11 +14,17 @@ class MXNet:
     """The port's MXNet side; its parts are imported when they are needed."""
 
     module = "mxnet"
+    launchers: tuple[str, ...] = ()
+    """Several GPUs are one process's (``kvstore="device"``); the wheel has no launcher (``tools/launch.py``)."""
+    launch_variables: Mapping[str, str] = MappingProxyType({})
 
     def prepare(self) -> None:
         from isthmus.frameworks.mxnet import shim
 
         shim.apply()
+
+    def launch(self, launcher: str, python: str, processes: int) -> list[str]:
+        raise InvalidJob(f"mxnet has no launcher {launcher}")
 
     def is_saved(self, model_dir: Path) -> bool:
         return (model_dir / "model-symbol.json").is_file()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import graphlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def contract(case: LoadCase, *, contiguous: bool) -> Blocks:
     label = _join_free(case, label)
     order = _order(graph, label, contiguous)
     rank = {block: k for k, block in enumerate(order)}
-    return _blocks(case, [rank[block] for block in label], len(order))
+    return merge(case, [rank[block] for block in label], len(order))
 
 
 def precedence(graph: Graph) -> list[tuple[int, int]]:
@@ -136,7 +136,8 @@ def _order(graph: Graph, label: list[int], contiguous: bool) -> list[int]:
     return list(graphlib.TopologicalSorter(before).static_order()) if contiguous else list(before)
 
 
-def _blocks(case: LoadCase, block_of: list[int], count: int) -> Blocks:
+def merge(case: LoadCase, block_of: Sequence[int], count: int) -> Blocks:
+    """Return blocks of operators; ``block_of``: of each operator its block, of ``count``."""
     import numpy as np
 
     where = np.array(block_of)

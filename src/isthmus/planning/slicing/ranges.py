@@ -9,6 +9,7 @@ to send is counted at the pace to its successor while searching, and as it is wh
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,13 +39,21 @@ STEPS = (0.05, 0.02, 0.008, 0.003, 0.001)
 """By how much a load is to be lowered next, relative."""
 
 
-def improve(case: LoadCase, blocks: Blocks, *, seconds: float, goal: float = 0.0) -> tuple[Stage, ...] | None:
+def improve(
+    case: LoadCase,
+    blocks: Blocks,
+    *,
+    seconds: float,
+    goal: float = 0.0,
+    orders: Sequence[tuple[int, ...]] = (),
+) -> tuple[Stage, ...] | None:
     """Return the best contiguous plan found within about ``seconds``; ends early at the load ``goal``. None: none met.
 
-    ``blocks``: of the case, contracted for contiguous plans.
+    ``blocks``: of the case, contracted for contiguous plans. ``orders``: topological orders of them, along which ranges
+    are looked for; without any, a few linear ones.
     """
     until = time.perf_counter() + seconds
-    searches = [_Search(case, blocks, order) for order in dict.fromkeys(linear_orders(blocks))]
+    searches = [_Search(case, blocks, order) for order in dict.fromkeys(orders or linear_orders(blocks))]
     for search in searches:
         search.begin(until)
     found = [search for search in searches if search.stages is not None]

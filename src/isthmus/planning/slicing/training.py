@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from isthmus.errors import NoPlan
-from isthmus.planning.slicing import step_pairs
+from isthmus.planning.slicing import ranges, step_pairs, step_ranges
 from isthmus.planning.slicing.replica import INSTANT, shares
 from isthmus.planning.slicing.schedule import schedule
 from isthmus.planning.slicing.simulate import Step, Times, simulate
@@ -16,9 +16,10 @@ from isthmus.planning.slicing.step_bound import floor
 from isthmus.planning.slicing.step_case import StepCase, is_chain, prefix_cut_sizes
 from isthmus.planning.slicing.step_search import CLOSE, Search
 from isthmus.planning.slicing.step_terrain import Terrain, alike, terrain
+from isthmus.planning.slicing.verify_step import step_violations
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from isthmus.planning.slicing.case import Floats
 
@@ -37,6 +38,8 @@ MOST_STATES = 60_000
 MOST_NUMBERS = 2_000_000_000
 """Counts times units times pairs of positions; beyond that, cuts lie at chosen positions alone."""
 MOST_POSITIONS = 1_200
+ROUGH_SHARE = 0.25
+"""Of the time, for plans without a proof where not all devices and cuts can be searched."""
 
 
 def solve_step(case: StepCase, *, time_limit_seconds: float) -> Solution:
@@ -49,10 +52,43 @@ def solve_step(case: StepCase, *, time_limit_seconds: float) -> Solution:
     if (case.forward_seconds + case.backward_seconds).min(axis=1).max() == float("inf"):
         raise NoPlan(_none_found(["an operator may run nowhere"]))
     land, given_up = affordable(case)
+    rough = (
+        step_ranges.improve(case, _scored(case), seconds=ROUGH_SHARE * time_limit_seconds)
+        if given_up
+        else None
+    )
+    search, passed = _searched(land, begun + time_limit_seconds)
+    found = name_devices(land, search.plan) if search.plan else rough
+    if found is None:
+        raise NoPlan(_none_found([*given_up, "the search found none in time"] if search.late() else given_up))
+    if rough is not None:
+        found = min(found, rough, key=lambda stages: simulate_step(case, stages).seconds)
+    value = simulate_step(case, found).seconds
+    bound = plain_bound(case) if given_up else passed
+    proven = bound >= value * (1 - 2 * CLOSE)
+    if found is rough:
+        given_up.append("a better plan is by an annealed order of all devices")
+    if not is_chain(case.graph):
+        given_up.append("the network is no chain, and only ranges of one topological order were searched")
+    elif not proven and not given_up:
+        given_up.append(f"the search was stopped by its limits after {time.perf_counter() - begun:.1f} s")
+    return Solution(
+        found,
+        value,
+        min(value, bound),
+        ranges.METHOD if found is rough else METHOD,
+        exact=proven and not given_up,
+        seconds=time.perf_counter() - begun,
+        given_up="; ".join(given_up),
+    )
+
+
+def _searched(land: Terrain, until: float) -> tuple[Search, float]:
+    """Return a search that ended, and a bound on every plan of its devices and cuts."""
     table = floor(land)
+    search = Search(table, until)
     if table.root == float("inf"):
-        raise NoPlan(_none_found(given_up))
-    search = Search(table, begun + time_limit_seconds)
+        return search, table.root
     search.try_plan(table.first_plan())
     passed = table.root
     for width, most in SWEEPS:
@@ -62,25 +98,14 @@ def solve_step(case: StepCase, *, time_limit_seconds: float) -> Solution:
         if search.pairs is None and search.plan and passed < search.limit and step_pairs.affordable(land):
             search.pairs = step_pairs.pairs(land, search.limit)
             passed = max(passed, search.pairs.root)
-    if not search.plan:
-        raise NoPlan(_none_found([*given_up, "the search found none in time"] if search.late() else given_up))
-    stages = name_devices(land, search.plan)
-    value = simulate_step(case, stages).seconds
-    bound = plain_bound(case) if given_up else passed
-    proven = bound >= value * (1 - 2 * CLOSE)
-    if not is_chain(case.graph):
-        given_up.append("the network is no chain, and only ranges of one topological order were searched")
-    elif not proven and not given_up:
-        given_up.append(f"the search was stopped by its limits after {time.perf_counter() - begun:.1f} s")
-    return Solution(
-        stages,
-        value,
-        min(value, bound),
-        METHOD,
-        exact=proven and not given_up,
-        seconds=time.perf_counter() - begun,
-        given_up="; ".join(given_up),
-    )
+    return search, passed
+
+
+def _scored(case: StepCase) -> Callable[[Sequence[Stage]], float | None]:
+    def score(stages: Sequence[Stage]) -> float | None:
+        return None if step_violations(case, stages) else simulate_step(case, stages).seconds
+
+    return score
 
 
 def simulate_step(case: StepCase, stages: Sequence[Stage]) -> Step:

@@ -37,6 +37,9 @@ MODELS = "sagemaker:{region}:{account}:model-package-group/{stack}-models"
 MODEL = "sagemaker:{region}:{account}:model-package/{stack}-models/1"
 CORES = "iot:{region}:{account}:thinggroup/{stack}-cores"
 THING = "iot:{region}:{account}:thing/x"
+CERTIFICATE = "iot:{region}:{account}:cert/x"
+IOT_POLICY = "iot:{region}:{account}:policy/{stack}-rig"
+ALIAS = "iot:{region}:{account}:rolealias/{stack}-rig"
 JOB = "iot:{region}:{account}:job/x"
 COMPONENT = "greengrass:{region}:{account}:components:{stack}.x.model"
 COMPONENT_VERSION = "greengrass:{region}:{account}:components:{stack}.x.model:versions:1.0.0"
@@ -56,7 +59,7 @@ CALLED: Actions = {
     "iam::{account}:group/x": "DetachGroupPolicy",
     "iam::{account}:role/x": "DetachRolePolicy",
     BUCKET: "DeleteBucket GetBucketTagging GetEncryptionConfiguration ListBucket ListBucketVersions",
-    OBJECT: "DeleteObjectVersion GetObject PutObject",
+    OBJECT: "DeleteObject DeleteObjectVersion GetObject PutObject",
     TABLE: "DeleteItem DeleteTable DescribeTable GetItem ListTagsOfResource PutItem Query UpdateItem",
     FUNCTION: "DeleteFunction GetFunctionConfiguration ListAliases ListTags",
     LAYER_VERSION: "DeleteLayerVersion GetLayerVersion",
@@ -71,9 +74,16 @@ CALLED: Actions = {
     COMPONENT_VERSION: "DeleteComponent ListTagsForResource",
     DEPLOYMENT: "CancelDeployment DeleteDeployment GetDeployment",
     CORE: "ListInstalledComponents",
+    THING: "CreateThing DeleteThing DescribeThing ListThingPrincipals",
+    CERTIFICATE: (
+        "AttachPolicy AttachThingPrincipal DeleteCertificate DescribeCertificate DetachPolicy "
+        "DetachThingPrincipal ListPrincipalThings UpdateCertificate"
+    ),
+    IOT_POLICY: "ListTargetsForPolicy",
     ANYTHING: (
         "dynamodb:ListTables greengrass:ListComponents greengrass:ListCoreDevices greengrass:ListDeployments "
-        "kms:ListKeys lambda:GetAccountSettings lambda:ListFunctions lambda:ListLayerVersions "
+        "iot:CreateCertificateFromCsr iot:DescribeEndpoint kms:ListKeys "
+        "lambda:GetAccountSettings lambda:ListFunctions lambda:ListLayerVersions "
         "logs:DescribeLogGroups servicequotas:ListServiceQuotas sqs:ListQueues"
     ),
 }
@@ -119,6 +129,14 @@ MADE: dict[str, Actions] = {
     "AWS::IAM::Role": {
         ROLE: "AttachRolePolicy CreateRole DeleteRole DeleteRolePolicy DetachRolePolicy GetRole GetRolePolicy "
         "ListAttachedRolePolicies ListRolePolicies PutRolePolicy TagRole UntagRole UpdateAssumeRolePolicy"
+    },
+    "AWS::IoT::Policy": {
+        IOT_POLICY: "CreatePolicy CreatePolicyVersion DeletePolicy DeletePolicyVersion GetPolicy "
+        "ListPolicyVersions",
+    },
+    "AWS::IoT::RoleAlias": {
+        ALIAS: "CreateRoleAlias DeleteRoleAlias DescribeRoleAlias UpdateRoleAlias",
+        ROLE: "GetRole PassRole",
     },
     "AWS::IoT::ThingGroup": {
         CORES: "CreateThingGroup DeleteThingGroup DescribeThingGroup ListTagsForResource TagResource"

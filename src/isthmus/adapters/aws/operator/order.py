@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from isthmus.adapters.aws.operator import (
     bucket,
+    certificates,
     edge,
     executions,
     formation,
@@ -33,6 +34,7 @@ def in_order(home: Home, clock: Clock, rigs: Callable[[], set[str]]) -> tuple[Be
         edge.Components(home),
         functions.ModelFunctions(home),
         queues.RigQueues(home, rigs),
+        certificates.RigCertificates(home, clock),
         policies.PolicyAttachments(home),
         formation.StackItself(home, clock),
         functions.Layers(home),

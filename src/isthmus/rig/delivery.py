@@ -1,0 +1,235 @@
+"""How an attempt's end reaches the control plane: kept, sent, committed, reported; or kept as an orphan.
+
+Each step may be the last one before a death, and the next life repeats it: an outcome is in the spool and
+its files in ``results`` before anything is sent, and both go when the report was heard.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from isthmus.errors import (
+    DEPLOYMENT_FAULTS,
+    DigestMismatch,
+    EnvironmentProblem,
+    IsthmusError,
+    Unavailable,
+)
+from isthmus.model.messages import AttemptState, Outcome, Work
+from isthmus.model.units import utc_of
+from isthmus.rig import lease, orphans, output
+from isthmus.rig.checkpoints import Checkpoints
+from isthmus.rig.lease import Keeper
+from isthmus.rig.services import Report, RigSettings, Services, persistently
+from isthmus.rig.spool import Entry, Orphan, Spool
+from isthmus.rig.verdict import why_lost
+
+MAX_CAUSE_CHARACTERS = 8_000
+"""Of an outcome's cause: it travels in a table item and in Step Functions' error (32,768 characters)."""
+NOT_OURS = "the lease is not this attempt's any more"
+
+T = TypeVar("T")
+
+
+def ended(state: AttemptState, error: Exception) -> Outcome:
+    """Return the outcome of an attempt that an error ended."""
+    return Outcome(state=state, cause=f"{type(error).__name__}: {error}"[-MAX_CAUSE_CHARACTERS:])
+
+
+def attempt_folder(settings: RigSettings, job_key: str, fencing: int) -> Path:
+    """Where an attempt works."""
+    return settings.folder / "attempts" / f"{job_key}-{fencing}"
+
+
+def result_folder(settings: RigSettings, job_key: str, fencing: int) -> Path:
+    """Where what an attempt left waits to be delivered."""
+    return settings.folder / "results" / f"{job_key}-{fencing}"
+
+
+class Delivery:
+    """Delivers one attempt's outcome while ``keeper`` keeps its lease alive. ``stopping``: the rig leaves now."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        work: Work,
+        services: Services,
+        settings: RigSettings,
+        spool: Spool,
+        keeper: Keeper,
+        report: Report,
+        *,
+        agent: str,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._entry = entry
+        self._work = work
+        self._services = services
+        self._settings = settings
+        self._spool = spool
+        self._keeper = keeper
+        self._report = report
+        self._agent = agent
+        self._stopping = stopping
+        self._again = entry.outcome is not None
+        self._results = result_folder(settings, work.job_key, work.fencing)
+
+    def run(self, outcome: Outcome) -> Outcome:
+        """Return what the attempt counts as in the end.
+
+        Raises:
+            Unavailable: the rig is stopped, and the control plane does not answer: the spool keeps it.
+            PermissionMissing, EnvironmentProblem: the outcome is committed, and the deployment does not let
+                it be reported; repeating it may help once somebody has mended that.
+        """
+        self._remember(outcome)
+        # Asked before the keeper is: of what was applied already, a heartbeat says that nobody waits for it.
+        before = self._again and self._persistently(lambda: self._is_committed(outcome))
+        if not before:
+            if outcome.state is AttemptState.FAILED:
+                # Nobody listens before the training's token is there.
+                self._keeper.wait_for_token(self._settings.token_seconds)
+            outcome = self._sent(outcome)
+            if self._keeper.lost.is_set():
+                return self._after_loss(outcome, self._why())
+            if not self._commit(outcome):
+                return self._after_loss(outcome, self._why(NOT_OURS))
+        self._say("attempt ended", state=outcome.state.value, cause=outcome.cause, committed=True)
+        if before or not self._keeper.lost.is_set():
+            self._tell()
+        self._forget(outcome, committed=True)
+        return outcome
+
+    def _is_committed(self, outcome: Outcome) -> bool:
+        """Whether an earlier life sent and committed it."""
+        item = lease.read(self._work.job_key, self._services.records)
+        told = item.get("outcome") == msgspec.to_builtins(outcome)
+        return bool(item.get("fencing") == self._work.fencing and told)
+
+    # ------------------------------------------------------------------ kept
+
+    def _remember(self, outcome: Outcome) -> None:
+        """Keep the outcome, then its files, where the next life finds them."""
+        here = attempt_folder(self._settings, self._work.job_key, self._work.fencing)
+        try:
+            if outcome.output and not self._results.exists():
+                output.secure(here, outcome.metrics)
+            self._entry = self._spool.end(self._entry, outcome)
+            if outcome.output and not self._results.exists():
+                self._results.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(here, self._results)
+        except (EnvironmentProblem, OSError) as error:
+            # A full disk, say. It can still be delivered in this life.
+            self._say("outcome not remembered", error=str(error))
+
+    def _folder(self) -> Path:
+        here = attempt_folder(self._settings, self._work.job_key, self._work.fencing)
+        return self._results if self._results.exists() else here
+
+    # ------------------------------------------------------------------ sent, committed, reported
+
+    def _sent(self, outcome: Outcome) -> Outcome:
+        """Upload the files; return the outcome, or what it becomes when they cannot be sent."""
+        if not outcome.output or self._keeper.lost.is_set():
+            return outcome
+        try:
+            self._persistently(lambda: self._upload(outcome), or_lost=True)
+        except Unavailable:
+            if not self._keeper.lost.is_set():
+                raise
+        except (EnvironmentProblem, DigestMismatch, OSError) as error:
+            outcome = ended(AttemptState.LOST, error)
+            self._remember(outcome)
+        except IsthmusError as error:
+            outcome = ended(AttemptState.FAILED, error)
+            self._remember(outcome)
+        return outcome
+
+    def _upload(self, outcome: Outcome) -> None:
+        output.upload(self._folder(), outcome.metrics, outcome.output, self._services.blobs)
+
+    def _commit(self, outcome: Outcome) -> bool:
+        work, rig, records = self._work, self._settings.rig, self._services.records
+        return self._persistently(
+            lambda: lease.commit(work.job_key, work.fencing, rig, outcome, records, self._agent)
+        )
+
+    def _tell(self) -> None:
+        work, reporter = self._work, self._services.reporter
+        try:
+            self._persistently(lambda: reporter.finished(work.job_key, work.fencing))
+        except DEPLOYMENT_FAULTS as error:
+            self._say("outcome committed, not reported", error=str(error))
+            raise
+
+    # ------------------------------------------------------------------ not ours any more
+
+    def _why(self, told: str = "") -> Outcome:
+        if self._keeper.superseded:
+            return Outcome(state=AttemptState.LOST, cause=self._keeper.cause)
+        wait_seconds = 0.0 if told else self._settings.mark_seconds
+        told = told or self._keeper.cause
+        services = self._services
+        return self._persistently(
+            lambda: why_lost(self._work, services.records, services.clock, wait_seconds, told)
+        )
+
+    def _after_loss(self, outcome: Outcome, verdict: Outcome) -> Outcome:
+        """Nobody waits for the attempt: a person stopped it, or another has its place."""
+        kept = outcome.state is AttemptState.SUCCEEDED and verdict.state is AttemptState.LOST
+        if kept:
+            self._orphan(outcome, verdict.cause)
+        committed = self._commit(verdict)
+        self._say(
+            "attempt ended",
+            state=verdict.state.value,
+            cause=verdict.cause,
+            committed=committed,
+            orphan=kept,
+        )
+        self._forget(verdict, committed=committed, keep_files=kept)
+        return verdict
+
+    def _orphan(self, outcome: Outcome, cause: str) -> None:
+        orphan = Orphan(
+            job_key=self._work.job_key,
+            fencing=self._work.fencing,
+            rig=self._settings.rig,
+            cause=cause,
+            since=utc_of(self._services.clock.now()),
+            path=str(self._folder().absolute()),
+            metrics=outcome.metrics,
+            seconds=outcome.seconds,
+        )
+        self._spool.keep(orphan)
+        self._persistently(lambda: orphans.tell(orphan, self._spool, self._services.records))
+
+    # ------------------------------------------------------------------ over
+
+    def _forget(self, outcome: Outcome, *, committed: bool, keep_files: bool = False) -> None:
+        """The spool's entry goes first: without its files it would say that there are some."""
+        if outcome.state in (AttemptState.SUCCEEDED, AttemptState.FAILED):
+            self._checkpoints().discard(committed=committed)
+        self._spool.remove(self._entry)
+        if not keep_files:
+            shutil.rmtree(self._results, ignore_errors=True)
+
+    def _checkpoints(self) -> Checkpoints:
+        root, services = self._settings.folder / "checkpoints", self._services
+        work = self._work
+        return Checkpoints(root, work.job_key, work.fencing, services.blobs, services.records, self._report)
+
+    def _persistently(self, call: Callable[[], T], *, or_lost: bool = False) -> T:
+        def give_up() -> bool:
+            return self._stopping() or (or_lost and self._keeper.lost.is_set())
+
+        return persistently(call, self._services.clock, give_up, self._report)
+
+    def _say(self, event: str, **fields: object) -> None:
+        self._report(event, job_key=self._work.job_key, fencing=self._work.fencing, **fields)
