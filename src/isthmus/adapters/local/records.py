@@ -19,7 +19,8 @@ class MemoryRecords:
 
     def get(self, pk: str, sk: str) -> Item | None:
         with self._lock:
-            return _copied(self._items.get((pk, sk)))
+            item = self._items.get((pk, sk))
+            return None if item is None else dict(_copied(item))
 
     def query(self, pk: str, *, prefix: str = "") -> list[Item]:
         with self._lock:
