@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from isthmus.errors import InvalidModel
 from isthmus.frameworks.port import Arrays, Input
+from isthmus.frameworks.torch import archive
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,19 @@ class SavedProgram:
 
     @classmethod
     def read(cls, path: Path) -> SavedProgram:
-        """Load a ``.pt2`` file.
+        """Load a ``.pt2`` file, by a copy without whatever PyTorch would unpickle (``archive``).
 
         Raises:
             InvalidModel: it cannot be read, or takes something else than tensors.
         """
         torch = importlib.import_module("torch")
         try:
-            program = torch.export.load(str(path))
+            with tempfile.TemporaryDirectory() as folder:
+                clean = Path(folder) / path.name
+                archive.copy(path, clean)
+                program = torch.export.load(str(clean))
+        except InvalidModel:
+            raise
         except Exception as error:  # PyTorch's errors have no common base
             raise InvalidModel(f"{path.name} cannot be read: {error!r}"[:400]) from error
         return cls(program, _inputs(program))
