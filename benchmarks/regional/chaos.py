@@ -38,7 +38,7 @@ MOMENT_SECONDS = 0.15
 PAUSE_SECONDS = 0.4
 CUTS = 0.1
 """A cut instead of a kill, in so many of ten."""
-SCRIPT = "unused"
+SCRIPT = "the trainer has its own"
 
 
 @dataclass

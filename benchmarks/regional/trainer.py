@@ -49,7 +49,7 @@ class Trainer:
         seen = str(self._seen / f"{job_key}-{fencing}")
         command = [sys.executable, "-I", "-S", "-c", SCRIPT, str(folders.model / "model.onnx")]
         command += [str(folders.checkpoints / "epoch"), seen, seen]
-        with JobLog(folders.log) as log:
+        with JobLog(folders.log, head_bytes=1 << 20, tail_bytes=1 << 20) as log:
             record = Record(log)
             code = Child(request.run_id, folders.root, {}, record, stop, 1.0).run(command, 60.0)
         seconds = time.monotonic() - began

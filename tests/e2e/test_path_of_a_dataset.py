@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from demo.samples import direct, held_out
-from demo.system import CommandFailed, System, run
+from demo.system import RIG, CommandFailed, System, run
 from tests.e2e import world
 from tests.e2e.cleanup import client
 
@@ -270,9 +270,10 @@ def test_a_worse_candidate_is_rejected_with_both_scores(
 def test_a_stopped_job_is_an_end_on_record(
     system: System, bus: str, digits: Path, first: dict[str, Any], tmp_path: Path
 ) -> None:
-    script = "import time\nprint('asleep', flush=True)\ntime.sleep(120)\n"
+    script = "import time\nprint('asleep loss=0.5', flush=True)\ntime.sleep(120)\n"
     key = system.push(digits, world.write_job(tmp_path, script=script), "digits")
     _await_line(system, "asleep")
+    _is_seen_at_work(system, key)
     system.isthmus("job", "stop", key)
     assert heard(system, bus, key)["detail-type"] == "isthmus job aborted"
     assert world.wait_for_end(system, key)["state"] == "ABORTED"
@@ -281,6 +282,23 @@ def test_a_stopped_job_is_an_end_on_record(
     world.wait_for_step(system, key, "TrainOnRig")
     system.isthmus("job", "stop", key)
     assert world.wait_for_end(system, key)["state"] == "ABORTED"
+
+
+def _is_seen_at_work(system: System, key: str) -> None:
+    """A training's news and its rig's are there within seconds; the rig listens to nobody, and its agent is small."""
+    from demo.system import wait_until
+
+    def news() -> dict[str, Any]:
+        return dict(json.loads(system.isthmus("pipeline", "show", key, "--json"))["metrics"])
+
+    wait_until(lambda: news() == {"loss": 0.5}, "the training's metrics", 15)
+    rig = json.loads(system.isthmus("rig", "status", RIG, "--json"))
+    (agent,) = [agent for agent in rig["agents"] if agent["state"] == "running"]
+    assert agent["job_key"] == key
+    processes = world.descendants(system.agent_pid)
+    assert len(processes) > 1, "the agent and its training"
+    assert world.listening(processes) == []
+    assert world.resident_bytes(system.agent_pid) < 150 * 2**20
 
 
 def test_a_killed_rig_loses_nothing_and_versions_run_side_by_side(

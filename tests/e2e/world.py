@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -128,3 +129,36 @@ def call(system: System, monkeypatch: pytest.MonkeyPatch, method: str, path: str
 def aws(system: System, *arguments: str | Path) -> str:
     """Run the AWS command line interface."""
     return run([system.bin / "aws", *arguments], system.env)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and all that came of it (proc(5): ``/proc/<pid>/task/<tid>/children``)."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += descendants(int(child))
+    return found
+
+
+def listening(processes: list[int]) -> list[str]:
+    """Return the TCP and UDP sockets on which these processes wait for others (proc(5): ``/proc/net/tcp``)."""
+    inodes = set()
+    for pid in processes:
+        for entry in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                inodes.add(os.readlink(entry))
+    found = []
+    for kind, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == state and f"socket:[{fields[9]}]" in inodes:
+                found.append(f"{kind} {fields[1]}")
+    return found
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process holds."""
+    (line,) = [
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")
+    ]
+    return int(line.split()[1]) * 1024
