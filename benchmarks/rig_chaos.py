@@ -51,7 +51,9 @@ def main() -> int:
         unit="jobs",
         jobs=chosen.jobs,
         allowed_recovery_seconds=ALLOWED_SECONDS,
-        all_hold=wrong == 0 and figures.kills >= chosen.kills and figures.max_recovery_seconds <= ALLOWED_SECONDS,
+        all_hold=wrong == 0
+        and figures.kills >= chosen.kills
+        and figures.max_recovery_seconds <= ALLOWED_SECONDS,
         **{name: value for name, value in dataclasses.asdict(figures).items() if name != "problems"},
         reference_is="the number of jobs; ours counts those lost, applied twice or trained twice under one number",
     )

@@ -33,7 +33,9 @@ from isthmus.model.messages import Work
 ROUNDS, WARM_UP = 20, 3
 RAW = "raw"
 FIRST_LINE = "import time; began = time.time()\n"
-SCRIPT = FIRST_LINE + "import os; open(os.environ['SM_HP_SEEN'], 'w').write(repr(began)); raise SystemExit(3)\n"
+SCRIPT = (
+    FIRST_LINE + "import os; open(os.environ['SM_HP_SEEN'], 'w').write(repr(began)); raise SystemExit(3)\n"
+)
 """It fails on purpose: what comes after a script's end is not measured."""
 WAIT_SECONDS = 60
 

@@ -36,6 +36,9 @@ MOMENTS = (
 """An agent's events, next to its durable steps; the last one stands for any moment."""
 MOMENT_SECONDS = 0.15
 PAUSE_SECONDS = 0.4
+WATCHED, WATCH_SECONDS, DOWN_SECONDS = 0.3, 120.0, 45.0
+"""After so many of the kills that hit a training, nothing else is killed until it runs again; half of these agents
+come back only when the lease has run out."""
 CUTS = 0.1
 """A cut instead of a kill, in so many of ten."""
 SCRIPT = "the trainer has its own"
@@ -64,17 +67,20 @@ class Figures:
 class Rig:
     """One agent's machine: the process, and what it said."""
 
-    def __init__(self, number: int, folder: Path, endpoint: Endpoint) -> None:
+    def __init__(self, number: int, folder: Path, endpoint: Endpoint, changed: threading.Condition) -> None:
         self.folder = folder / f"agent-{number}"
         self.link = Link(("127.0.0.1", endpoint.server_address[1]))
         self.busy_with = ""
+        self.up = False
         self.heard: list[tuple[float, str, str, int]] = []
-        self.changed = threading.Condition()
+        self.changed = changed
+        """Of all rigs: told when any of them says something."""
         self.seen = folder / "seen"
         self._process: subprocess.Popen[str] | None = None
         self._log = (folder / f"agent-{number}.log").open("a")
 
     def start(self) -> None:
+        self.up = True
         command = [sys.executable, "-m", "benchmarks.rig_chaos", "--agent", str(self.folder), str(self.seen)]
         self._process = subprocess.Popen(
             command,
@@ -91,21 +97,17 @@ class Rig:
             told = json.loads(line)
             with self.changed:
                 self.heard.append((time.time(), told["event"], told["job_key"], told["fencing"]))
-                if told["event"] == "training started":
+                if not self.up or process is not self._process:
+                    continue  # what it said before it was killed
+                if told["event"] == "attempt started":
                     self.busy_with = told["job_key"]
                 elif told["event"] == "attempt ended":
                     self.busy_with = ""
                 self.changed.notify_all()
 
-    def wait_for(self, event: str, seconds: float) -> bool:
-        """Wait until the agent says something, from now on."""
-        with self.changed:
-            start = len(self.heard)
-            return self.changed.wait_for(lambda: any(entry[1] == event for entry in self.heard[start:]), seconds)
-
     def kill(self) -> str:
         """SIGKILL; return the job that it was training."""
-        process, busy = self._process, self.busy_with
+        process, busy, self.up = self._process, self.busy_with, False
         if process is not None:
             process.kill()
             process.wait()
@@ -137,7 +139,8 @@ def run(
     with Machine(endpoint.url, keys, tolerance_seconds, duplicates=0.3) as machine:
         assert machine.region is not None
         endpoint.control = machine.region
-        rigs = [Rig(number, folder, endpoint) for number in range(AGENTS)]
+        changed = threading.Condition()
+        rigs = [Rig(number, folder, endpoint, changed) for number in range(AGENTS)]
         for rig in rigs:
             rig.start()
         deaths = _chaos(rigs, machine, kills, lot, figures, began + limit_seconds)
@@ -147,6 +150,7 @@ def run(
             rig.drain(30)
         _judge(machine, rigs, deaths, figures)
     endpoint.shutdown()
+    endpoint.server_close()
     figures.seconds = round(time.time() - began, 1)
     return figures
 
@@ -157,25 +161,72 @@ def _chaos(
     """Kill, and cut, until enough were killed; return when each died, and what it was training."""
     deaths: list[tuple[float, str]] = []
     moments: Counter[str] = Counter()
+    timers: list[threading.Timer] = []
     while figures.kills < kills and machine.ended < len(machine.executions) and time.time() < until:
-        rig = lot.choice(rigs)
         if lot.random() < CUTS:
             figures.cuts += 1
-            rig.link.cut()
-            threading.Timer(lot.uniform(0.5, 6.0), rig.link.mend).start()
+            cut = lot.choice(rigs).link
+            cut.cut()
+            threading.Timer(lot.uniform(0.5, 6.0), cut.mend).start()
         moment = lot.choice(MOMENTS)
-        if moment and not rig.wait_for(moment, 4.0):
-            moment = ""
+        rig = _who_says(rigs, moment, 5.0) if moment else None
+        if rig is None:
+            up = [rig for rig in rigs if rig.up]
+            if not up:
+                time.sleep(PAUSE_SECONDS)
+                continue
+            moment, rig = "", lot.choice([rig for rig in up if rig.busy_with] or up)
         time.sleep(lot.random() * MOMENT_SECONDS)
         busy = rig.kill()
         deaths.append((time.time(), busy))
         figures.kills += 1
         moments[moment or "any moment"] += 1
-        threading.Timer(lot.uniform(0.05, 2.0), rig.start).start()
-        time.sleep(lot.random() * PAUSE_SECONDS)
+        watched = bool(busy) and lot.random() < WATCHED
+        down = lot.choice((0.5, DOWN_SECONDS)) if watched else lot.uniform(0.05, 2.0)
+        timer = threading.Timer(down, rig.start)
+        timer.start()
+        if watched:
+            _watch(rigs, busy, deaths[-1][0], machine, figures)
+        else:
+            time.sleep(lot.random() * PAUSE_SECONDS)
+        timers.append(timer)
     figures.by_moment = dict(moments)
-    time.sleep(2.5)  # the last one is started again
+    for timer in timers:
+        timer.join()
     return deaths
+
+
+def _watch(rigs: list[Rig], job_key: str, at: float, machine: Machine, figures: Figures) -> None:
+    """Do nothing else until the job that a kill hit is trained again, or has ended, and note how long that took."""
+    execution = next(entry for entry in machine.executions if entry.job_key == job_key)
+
+    def starts() -> list[float]:
+        heard = [entry for rig in rigs for entry in rig.heard]
+        return [
+            when - at
+            for when, event, job, _ in heard
+            if when > at and (event, job) == ("training started", job_key)
+        ]
+
+    with rigs[0].changed:
+        rigs[0].changed.wait_for(lambda: bool(starts()) or execution.status != "RUNNING", WATCH_SECONDS)
+        found = starts()
+    if found or execution.status == "RUNNING":
+        figures.recoveries += 1
+        recovery = min(found, default=WATCH_SECONDS)
+        figures.max_recovery_seconds = round(max(figures.max_recovery_seconds, recovery), 2)
+
+
+def _who_says(rigs: list[Rig], event: str, seconds: float) -> Rig | None:
+    """Return the first rig that says it from now on."""
+    changed, before = rigs[0].changed, [len(rig.heard) for rig in rigs]
+
+    def found() -> Rig | None:
+        pairs = zip(rigs, before, strict=True)
+        return next((rig for rig, n in pairs if any(entry[1] == event for entry in rig.heard[n:])), None)
+
+    with changed:
+        return changed.wait_for(found, seconds)
 
 
 def _judge(machine: Machine, rigs: list[Rig], deaths: list[tuple[float, str]], figures: Figures) -> None:
@@ -201,27 +252,9 @@ def _judge(machine: Machine, rigs: list[Rig], deaths: list[tuple[float, str]], f
         output = f"{layout.attempt_output(execution.job_key, fencing)}output.json"
         if not done.exists() or blobs.info(output) is None:
             figures.lost += 1
-            figures.problems.append(f"{execution.job_key[-3:]}: attempt {fencing} was applied, and is not there")
-    _recoveries(rigs, deaths, figures)
-
-
-def _recoveries(rigs: list[Rig], deaths: list[tuple[float, str]], figures: Figures) -> None:
-    """From a kill to the next start of the job that it hit, or to its end where its result was safe already."""
-    heard = sorted(entry for rig in rigs for entry in rig.heard)
-    for at, job_key in deaths:
-        later = [
-            when - at
-            for when, event, job, _ in heard
-            if when > at and job == job_key and event in ("training started", "recovered")
-        ]
-        if job_key and later:
-            figures.recoveries += 1
-            figures.max_recovery_seconds = round(max(figures.max_recovery_seconds, _next(heard, at, job_key)), 2)
-
-
-def _next(heard: list[tuple[float, str, str, int]], at: float, job_key: str) -> float:
-    starts = [when - at for when, event, job, _ in heard if when > at and job == job_key and event == "training started"]
-    return min(starts, default=0.0)
+            figures.problems.append(
+                f"{execution.job_key[-3:]}: attempt {fencing} was applied, and is not there"
+            )
 
 
 def be_agent(folder: Path, seen: Path) -> None:

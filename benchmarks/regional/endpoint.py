@@ -36,8 +36,11 @@ class Endpoint(ThreadingHTTPServer):
     control: Control
 
     def __init__(self) -> None:
+        from moto.backends import get_backend
         from moto.core.botocore_stubber import BotocoreStubber
 
+        for service in ("dynamodb", "s3", "sqs"):
+            get_backend(service)  # imported now: a first call would take longer than a client waits
         super().__init__(("127.0.0.1", 0), _Handler)
         self.moto = BotocoreStubber()
         threading.Thread(target=self.serve_forever, name="endpoint", daemon=True).start()
@@ -80,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers, answer = self._moto(service, body)
         self._answer(status, headers, answer.encode() if isinstance(answer, str) else answer)
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve  # noqa: N815
 
     def _moto(self, service: str, body: bytes) -> tuple[int, dict[str, str], Any]:
         from botocore.awsrequest import AWSPreparedRequest

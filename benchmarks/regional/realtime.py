@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import queue
 import random
@@ -14,8 +15,9 @@ from typing import Any
 from greenlet import getcurrent
 
 from benchmarks.regional import stack
-from benchmarks.simulation.machine import Cloud, Execution
+from benchmarks.simulation.machine import Execution
 from benchmarks.simulation.network import Bucket, Line, Weather
+from benchmarks.simulation.region import Cloud
 from benchmarks.simulation.scheduler import Scheduler, Strand
 from isthmus import documents
 from isthmus.adapters.aws.session import client
@@ -46,10 +48,8 @@ class RealScheduler(Scheduler):
         self.hub = getcurrent()
         while not over():
             due = self._heap[0][0] - time.time() if self._heap else LOOK_SECONDS
-            try:
+            with contextlib.suppress(queue.Empty):
                 self._answer(*self._asked.get(timeout=min(max(due, 0.0), LOOK_SECONDS)))
-            except queue.Empty:
-                pass
             self.now = time.time()
             while self._heap and self._heap[0][0] <= self.now:
                 _, _, what, turn = heapq.heappop(self._heap)

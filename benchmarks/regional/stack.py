@@ -84,7 +84,9 @@ def put_job(key: str, script: str, blobs: BlobStore, **settings: Any) -> None:
     named = BlobRef(key="job.json", sha256=documents.sha256(job), size_bytes=len(job))
     file = DatasetFile(path="train/a.csv", sha256=digests[1], size_bytes=len(data))
     blobs.put(layout.registered_job(key), job)
-    blobs.put(layout.registered_manifest(key), documents.encode(Manifest(dataset="d", files=(file,), job=named)))
+    blobs.put(
+        layout.registered_manifest(key), documents.encode(Manifest(dataset="d", files=(file,), job=named))
+    )
 
 
 def stores() -> tuple[Records, BlobStore]:

@@ -20,7 +20,7 @@ model, checkpoint, started, done = sys.argv[1:]
 open(started + '-' + str(os.getpid()), 'w').close()
 epoch = int(open(checkpoint).read()) if os.path.exists(checkpoint) else 0
 while epoch < 3:
-    time.sleep(0.3)
+    time.sleep(0.6)
     epoch += 1
     with open(checkpoint + '.new', 'w') as file:
         file.write(str(epoch))

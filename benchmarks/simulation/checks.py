@@ -1,4 +1,4 @@
-"""What must hold when a world has ended: nothing lost, nothing applied twice or by who lost its lease, all of it in time."""
+"""What must hold when a world has ended: nothing lost, nothing applied twice, all of it in time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check(world: World, *, ended: bool, left: bool) -> None:
 
 
 def _applied(world: World, execution: Execution) -> list[str]:
-    """A success is applied once, under the last fencing number, by an attempt that ended well and whose files are there."""
+    """A success is applied once, under the last fencing number, by an attempt that ended well and left its files."""
     problems = []
     if len(execution.applied) != int(execution.status == "SUCCEEDED"):
         problems.append(f"{execution.status} with {len(execution.applied)} successes")
@@ -57,9 +57,10 @@ def _applied(world: World, execution: Execution) -> list[str]:
             not in world.cloud.bucket.objects
         ):
             problems.append(f"attempt {fencing} was applied; its files are not in the bucket")
-    if execution.status == "FAILED" and execution.failure["Error"] == "States.Timeout":
-        if not any(work.job_key == execution.job_key for work in world.cloud.queue.dead_letters):
-            problems.append(f"nobody took it before its deadline, or ended it ({execution.state})")
+    dead_letters = {work.job_key for work in world.cloud.queue.dead_letters}
+    timed_out = execution.status == "FAILED" and execution.failure["Error"] == "States.Timeout"
+    if timed_out and execution.job_key not in dead_letters:
+        problems.append(f"nobody took it before its deadline, or ended it ({execution.state})")
     if execution.status == "FAILED" and execution.failure["Error"] == "TrainingFailed":
         lease = world.cloud.table.get(layout.job_pk(execution.job_key), layout.LEASE) or {}
         runs = world.facts.started(execution.job_key, lease.get("fencing", 0))

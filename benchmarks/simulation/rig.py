@@ -1,4 +1,4 @@
-"""A simulated machine of a rig: its folder, its agent's lives one after another, and trainings that take virtual time."""
+"""A simulated machine of a rig: its folder, its agent's lives in turn, and trainings in virtual time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.simulation.machine import Cloud, TaskLine
 from benchmarks.simulation.network import Blobs, Line, Records, Weather
 from benchmarks.simulation.queueing import QueueLine
+from benchmarks.simulation.region import Cloud, TaskLine
 from benchmarks.simulation.scheduler import HostClock, Process, Scheduler
 from isthmus import documents
 from isthmus.model import layout
@@ -117,7 +117,7 @@ class Host:
             rig=RIG, folder=folder, connections=1, cache_bytes=1 << 20, bucket_zone="aws:x"
         )
         self._cloud, self._facts, self._weather = cloud, facts, weather
-        self._leaving = False
+        self._leaving = self.left = False
         self._last_run: Run | None = None
 
     @property
@@ -126,7 +126,7 @@ class Host:
 
     def start(self) -> None:
         """Begin another life of the agent, in the folder that the last one left."""
-        if self.up or self._leaving:
+        if self.up or self.left:
             return
         self.lives += 1
         self.process = process = Process(f"{self.name}.{self.lives}", self.scheduler)
@@ -152,7 +152,7 @@ class Host:
             if self._leaving:
                 self.agent.drain()
             self.agent.run()
-            self.process = None
+            self.process, self.left = None, self._leaving
 
         process.start("agent", live)
 
@@ -164,7 +164,7 @@ class Host:
             self._gone(self.process, job_key)
 
     def drain(self) -> None:
-        """Let the agent finish; it is not started again."""
+        """Let the agent finish; once it has left it is not started again."""
         self._leaving = True
         if self.agent is not None and self.up:
             self.agent.drain()
@@ -212,7 +212,7 @@ class Host:
         if facts.started(run.job_key, run.fencing):
             facts.violations.append(f"attempt {run.fencing} of {run.job_key[:4]} was trained twice")
         item = table.get(layout.job_pk(run.job_key), layout.CHECKPOINT) or {}
-        if item.get("manifest"):
+        if item.get("manifest") and item.get("by", 0) < run.fencing:
             key = layout.checkpoint_manifest(run.job_key, item["manifest"])
             manifest = documents.decode(Checkpoint, self._cloud.bucket.read(key), key)
             blob = self._cloud.bucket.read(layout.checkpoint_blob(run.job_key, manifest.files[0].sha256))

@@ -1,8 +1,8 @@
 """One thread, virtual time, and a seed that decides who goes next: what a simulated world runs on.
 
-Every strand is a greenlet of a process. Whatever a port would wait for in the world, it waits for here, and while it does the
-others go on. A process that is killed never runs another line of its own: what unwinds in it can neither call a
-port nor change the disk.
+Every strand is a greenlet of a process. Whatever a port would wait for in the world, it waits for here, and while it
+does the others go on. Of a process that is killed nothing has an effect any more: what unwinds in it can neither call
+a port nor change the disk.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ class Process:
         strand = Strand(self, name, run)
         self.strands.append(strand)
         self.scheduler.wake(strand)
-        return lambda: None if strand.ended.wait() else None
+
+        def join() -> None:
+            strand.ended.wait()
+
+        return join
 
     def flag(self) -> Flag:
         """``ports.Threads``."""

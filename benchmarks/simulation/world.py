@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.simulation.checks import check
-from benchmarks.simulation.machine import Cloud, Execution
+from benchmarks.simulation.machine import Execution
 from benchmarks.simulation.network import Bucket, Weather
 from benchmarks.simulation.queueing import Queue
+from benchmarks.simulation.region import Cloud
 from benchmarks.simulation.rig import EXIT_CODE, RIG, Facts, Host
 from benchmarks.simulation.scheduler import START_SECONDS, Scheduler, watch_disk
 from isthmus import documents
@@ -180,7 +181,7 @@ class World:
             host.start()
             host.drain()
         left = self.scheduler.run(
-            self.scheduler.now + LIMIT_SECONDS, lambda: not any(h.up for h in self.hosts)
+            self.scheduler.now + LIMIT_SECONDS, lambda: all(host.left for host in self.hosts)
         )
         check(self, ended=ended, left=left)
         result = Result(self.seed, self.facts.violations, len(self.facts.kills), self.scheduler.turns)

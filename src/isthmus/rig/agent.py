@@ -118,7 +118,8 @@ class Agent:
         """Take the attempt whose turn it is, if one waits, and see it through to the end."""
         try:
             self._check_folder()
-            self._intake.drain()
+            if not self._intake.started:
+                self._intake.drain()
             taken = self._take()
         except Unavailable as error:
             # Whatever was half done is done again: the claim is ours until it runs out.

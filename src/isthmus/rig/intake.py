@@ -20,7 +20,10 @@ PAUSE_SECONDS = 5.0
 
 
 class Intake:
-    """``arrived`` is set whenever something new waits; who looks at the list clears it first."""
+    """``arrived`` is set whenever something new waits; who looks at the list clears it first.
+
+    ``started``: a thread takes in whatever comes; nobody else needs to ask.
+    """
 
     def __init__(self, queue: JobQueue, waiting: WaitingList, report: Report, threads: Threads) -> None:
         self._queue = queue
@@ -30,6 +33,7 @@ class Intake:
         self._closed = threads.flag()
         self._list_answers = False
         self.arrived = threads.flag()
+        self.started = False
 
     def drain(self, *, wait_seconds: int = 0) -> None:
         """Take in everything that is visible now. ``wait_seconds`` above 0 asks every server of the queue
@@ -87,6 +91,7 @@ class Intake:
 
     def start(self, wait_seconds: int) -> None:
         """Take in whatever comes, in a thread of its own, until ``close``."""
+        self.started = True
         self._threads.start("intake", lambda: self._run(wait_seconds))
 
     def close(self) -> None:

@@ -216,6 +216,25 @@ class Counts(DirectoryBlobStore):
         super().upload(key, path, sha256=sha256)
 
 
+def test_a_result_that_was_applied_is_no_orphan_when_its_agent_died_before_forgetting_it(
+    world: World,
+) -> None:
+    start(world)
+    first, _ = agent(world, lambda request, stop: 0)
+    spool, removed = first._spool, []
+    spool.remove = removed.append  # type: ignore[method-assign]
+    first.step()
+    assert world.reporter.delivered == [True]
+    (left,) = spool.entries()
+    assert left.outcome is not None
+    spool.close()
+    again, _ = agent(world, lambda request, stop: 0)
+    again.recover()
+    assert again._spool.orphans() == []
+    assert again._spool.entries() == []
+    assert world.lease()["state"] == "SUCCEEDED"
+
+
 def test_results_that_somebody_removed_are_a_lost_attempt_and_not_an_empty_model(world: World) -> None:
     leave_offline(world)
     for path in (world.settings.folder / "results").glob("*/output"):

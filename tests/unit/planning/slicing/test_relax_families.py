@@ -183,9 +183,9 @@ def refusal(case: AnyCase) -> str:
     ("make", "cases", "kinds"),
     [
         (contiguous, 25, {"one", "all", "operators", "contiguity"}),
-        (anywhere, 15, {"one", "all"}),
+        pytest.param(anywhere, 15, {"one", "all"}, marks=pytest.mark.slow),
         (replicated, 30, {"one", "all", "operators"}),
-        (step, 40, {"one", "all", "links", "operators"}),
+        pytest.param(step, 40, {"one", "all", "links", "operators"}, marks=pytest.mark.slow),
         (replicated_step, 15, {"one", "all"}),
     ],
 )

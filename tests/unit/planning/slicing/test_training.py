@@ -263,6 +263,7 @@ def test_what_cannot_be_planned_is_refused(changes: dict[str, object], said: str
         line(**changes)
 
 
+@pytest.mark.slow
 def test_more_devices_than_can_be_counted_are_shortlisted_and_the_bound_holds() -> None:
     dice = random.Random(3)
     case = step_case(dice, chain(dice, 8), [1] * 15)
