@@ -114,6 +114,8 @@ class System:
     endpoint_url: str = ""
     ca_bundle: str = ""
     edge_port: int = 0
+    prepare: tuple[str, ...] = ("mxnet-1.9.1",)
+    """Training environments that the agent builds before it takes work."""
     _agent: subprocess.Popen[bytes] | None = None
     _rig_keys: dict[str, str] = field(default_factory=dict)
 
@@ -245,7 +247,7 @@ class System:
                     "--folder",
                     self.folder / "rig",
                     "--prepare",
-                    "mxnet-1.9.1",
+                    *self.prepare,
                 ],
                 env=self.rig_env(),
                 cwd=ROOT,

@@ -55,5 +55,7 @@ def beside(system: System, folder: Path, suffix: str) -> System:
 def speak(system: System, project: Path | None) -> None:
     """Make the system's commands, its agent among them, those of a project (None: this version's)."""
     system.env.pop("PYTHONPATH", None)
+    # The previous version's agent builds every environment that it knows, and takes no names.
+    system.prepare = System.prepare if project is None else ()
     if project is not None:
         system.env["PYTHONPATH"] = str(project / "src")

@@ -208,7 +208,7 @@ def test_what_is_kept_keeps_its_key(second: Second) -> None:
     plan = planned(second.system, "--keep", "models,records")
     kept, gone = names(plan["keep"]), names(plan["remove"])
     assert [name.rsplit("/", 2)[1] for name in kept["bucket folder"]] == ["bundles"]
-    assert [name.rsplit("/", 2)[1] for name in gone["bucket folder"]] == ["datasets"]
+    assert [name.rsplit("/", 2)[1] for name in gone["bucket folder"]] == ["datasets", "probes"]
     assert {"bucket", "table", "model registry", "KMS key"} <= set(kept)
     assert len(kept["KMS key"]) == 2
     assert plan["kept_usd_per_month"] >= 2
