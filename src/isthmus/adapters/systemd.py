@@ -27,6 +27,8 @@ class Systemd:
     def install(self, name: str, text: str) -> Path:
         """Write a unit, have it started now and at each boot, and return its file; may be repeated.
 
+        Its manager alone can read it: settings may hold a proxy's password.
+
         Raises:
             EnvironmentProblem: there is no systemd, the caller may not write there, or it refuses the unit.
         """
@@ -38,7 +40,11 @@ class Systemd:
         try:
             self._units.mkdir(parents=True, exist_ok=True)
             fresh = path.with_name(f".{name}.{os.getpid()}")
-            fresh.write_text(text, encoding="utf-8")
+            fresh.unlink(missing_ok=True)
+            with open(
+                os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+            ) as file:
+                file.write(text)
             os.replace(fresh, path)
         except OSError as error:
             raise EnvironmentProblem(

@@ -53,7 +53,7 @@ def _named(parser: argparse.ArgumentParser) -> None:
 
 
 def _folder(parser: argparse.ArgumentParser) -> None:
-    default = Path.home() / ".local" / "share" / "isthmus"
+    default = Path.home() / rig_operation.USUAL_FOLDER
     parser.add_argument("--folder", type=Path, default=default, help=f"where it works (default: {default})")
 
 

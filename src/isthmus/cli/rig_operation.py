@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import pwd
 import re
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 AGENT_COLUMNS = ("agent", "host", "state", "job", "attempt", "since", "seen")
 ORPHAN_COLUMNS = ("job", "attempt", "since", "cause")
 TAIL_BYTES = 64 * 1024
+USUAL_FOLDER = Path(".local", "share", "isthmus")
 PASSED_ON = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
              "AWS_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY", "UV_PYTHON", "CUDA_VISIBLE_DEVICES", "CONTAINER_HOST",
              "DOCKER_HOST")  # fmt: skip
@@ -56,7 +58,7 @@ def register(verbs: Any, common: argparse.ArgumentParser, folder: Callable[[Any]
     folder(logs)
     logs.add_argument("--follow", action="store_true", help="go on as it is written")
     logs.set_defaults(run=_logs)
-    _register_install(verbs, common, folder)
+    _register_install(verbs, common)
 
 
 def gpus_option(parser: argparse.ArgumentParser) -> None:
@@ -78,10 +80,12 @@ def read_gpus(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def _register_install(verbs: Any, common: argparse.ArgumentParser, folder: Callable[[Any], None]) -> None:
+def _register_install(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("install", parents=[common], help="keep the agent running as a systemd service")
     verb.add_argument("--name", required=True, help="the rig's name")
-    folder(verb)
+    verb.add_argument(
+        "--folder", type=Path, help=f"where it works (default: {USUAL_FOLDER} in the home of whom it runs as)"
+    )
     gpus_option(verb)
     verb.add_argument("--user", default="", help="whom the service runs as (default: who calls this)")
     verb.add_argument(
@@ -193,7 +197,8 @@ def _install(options: argparse.Namespace, output: Output) -> None:
     from isthmus.rig.unit import Unit
 
     name = documents.convert(Name, options.name, "the rig's name")
-    folder = options.folder.expanduser().absolute()
+    user = "" if options.own else options.user or os.environ.get("SUDO_USER") or getpass.getuser()
+    folder = (options.folder or _home(user) / USUAL_FOLDER).expanduser().absolute()
     program = str(Path(sys.executable).with_name("isthmus"))
     words: tuple[str, ...] = ("rig", "run", "--name", name, "--stack", options.stack, "--folder", str(folder))
     instance: str = name
@@ -204,13 +209,45 @@ def _install(options: argparse.Namespace, output: Output) -> None:
         rig=instance,
         folder=folder,
         command=(program, *words),
-        user="" if options.own else options.user or os.environ.get("SUDO_USER") or getpass.getuser(),
+        user=user,
         environment=tuple((key, os.environ[key]) for key in PASSED_ON if key in os.environ),
     )
     if options.print:
         output.result({"name": unit.name, "text": unit.text()}, unit.text().rstrip("\n"))
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, user)
     path = bootstrap.service_manager(own=options.own).install(unit.name, unit.text())
     journal = f"journalctl {'--user ' if options.own else ''}-u {unit.name} -f"
     output.result({"unit": str(path)}, f"{unit.name} runs; its log: {journal}")
+
+
+def _home(user: str) -> Path:
+    """Return a user's home; of no user, the caller's. With sudo the caller's own would be root's."""
+    return Path(_account(user).pw_dir) if user else Path.home()
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError as error:
+        raise InvalidInput(f"this machine has no user {user}: name another with --user") from error
+
+
+def make_folder(folder: Path, user: str) -> None:
+    """Make a service's folder; what root makes of it belongs to ``user``.
+
+    Raises:
+        InvalidInput: there is no such user.
+        EnvironmentProblem: the folder cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    owner = _account(user) if user and os.geteuid() == 0 else None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if owner is not None:
+            for path in missing:
+                os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{folder} cannot be made ({error.strerror}): run this with sudo, or name another with --folder"
+        ) from error

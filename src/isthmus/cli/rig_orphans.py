@@ -60,7 +60,7 @@ def _list(found: list[Any], output: Output) -> None:
         {
             "job": orphan.job_key[:12],
             "attempt": orphan.fencing,
-            "where": orphan.path or orphan.output,
+            "where": orphan.path or orphan.output or f"on {orphan.rig}",
             "metrics": " ".join(f"{name}={value:g}" for name, value in sorted(orphan.metrics.items())) or "-",
             "cause": orphan.cause,
         }

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import TypeVar
 
-from isthmus.errors import Conflict, EnvironmentProblem, Unavailable
+from isthmus.errors import DEPLOYMENT_FAULTS, Conflict, EnvironmentProblem, Unavailable
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.model.units import MIB, format_bytes
 from isthmus.rig import lease, orphans
@@ -213,15 +213,9 @@ class Agent:
         lease.commit(attempt.job_key, attempt.fencing, rig, outcome, records, self._id)
 
     def _see_through(self, work: Work, entry: Entry) -> Outcome | None:
+        services, settings, report = self._services, self._settings, self._report
         self._attempt = Attempt(
-            work,
-            entry,
-            self._services,
-            self._settings,
-            self._runner,
-            self._spool,
-            self._report,
-            agent=self._id,
+            work, entry, services, settings, self._runner, self._spool, report, agent=self._id
         )
         if self._stopping.is_set():  # between the message and this line
             self._attempt.stop()
@@ -238,17 +232,29 @@ class Agent:
     def recover(self) -> None:
         """See to the end what an earlier agent left: what ended is delivered; what ran is killed and lost.
 
-        An outcome that was committed, but perhaps not reported, is reported.
+        An outcome that was committed, but perhaps not reported, is reported. What cannot be delivered for a
+        reason of its own stays for the next life, and keeps nothing else from going on.
         """
         for entry in self._spool.entries():
-            killed = self._runner.end(entry.run_id)
-            if entry.outcome is not None and entry.work is not None:
-                self._deliver(entry, entry.work, entry.outcome)
+            about = {"job_key": entry.job_key, "fencing": entry.fencing}
+            try:
+                killed = self._recover(entry)
+            except (Unavailable, *DEPLOYMENT_FAULTS):
+                raise
+            except Exception as error:
+                self._report("not recovered", error=f"{type(error).__name__}: {error}", **about)
             else:
-                self._end_left(entry)
-            self._report("recovered", job_key=entry.job_key, fencing=entry.fencing, killed=killed)
-        orphans.tell_all(self._spool, self._services.records)
-        self._sweep()
+                self._report("recovered", killed=killed, **about)
+        orphans.tell_all(self._spool, self._services.records, self._report)
+        self._spool.sweep()
+
+    def _recover(self, entry: Entry) -> int:
+        killed = self._runner.end(entry.run_id)
+        if entry.outcome is not None and entry.work is not None:
+            self._deliver(entry, entry.work, entry.outcome)
+        else:
+            self._end_left(entry)
+        return killed
 
     def _deliver(self, entry: Entry, work: Work, outcome: Outcome) -> None:
         kept = keeper(
@@ -274,14 +280,6 @@ class Agent:
         if item.get("fencing") == entry.fencing and item.get("outcome"):
             self._services.reporter.finished(entry.job_key, entry.fencing)
         self._spool.remove(entry)
-
-    def _sweep(self) -> None:
-        """Remove the folders of attempts that nobody will come back to."""
-        root = self._settings.folder
-        kept = {orphan.path for orphan in self._spool.orphans()}
-        for folder in [*root.glob("attempts/*"), *root.glob("results/*")]:
-            if str(folder.absolute()) not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _persistently(self, call: Callable[[], T]) -> T:
         return persistently(call, self._services.clock, self._stopping.is_set, self._report)

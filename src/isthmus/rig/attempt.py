@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
 from collections.abc import Callable
@@ -144,10 +145,10 @@ class Attempt:
         self._keeper.tolerate(training.offline_tolerance_seconds)
         self._runner.check(training)
         request = self._prepare(job, training, manifest)
-        if not self._keeper.wait_for_token(self._settings.token_seconds):
+        has_token = self._keeper.wait_for_token(self._settings.token_seconds, self._stop.is_set)
+        self._go_on()
+        if not has_token:
             raise AttemptLost(self._keeper.cause or "the training's task token never came")
-        if self._stop.is_set():
-            raise AttemptLost(STOPPED)
         self._say("training started", name=request.name)
         return self._run(request)
 
@@ -184,7 +185,7 @@ class Attempt:
         self._restore(manifest.dataset, folders)
         code = self._persistently(lambda: self._cache.fetch(training.code.key, training.code.sha256))
         files = [_cached(manifest.dataset, file, folders) for file in manifest.files]
-        self._persistently(lambda: self._cache.place_all(files))
+        self._persistently(lambda: self._place(files))
         channels = {file.channel for file in manifest.files}
         return TrainingRequest(
             name=f"{job.model[:24]}-{self.work.job_key[:12]}-{self.work.fencing}",
@@ -195,6 +196,16 @@ class Attempt:
             work=self._folder,
             on_line=self._progress.take,
         )
+
+    def _place(self, files: list[CachedFile]) -> None:
+        """Raises AttemptLost as soon as the attempt is to end: a large dataset takes long."""
+        with contextlib.closing(self._cache.stream(files)) as arrivals:
+            for _ in arrivals:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise AttemptLost(self._keeper.cause or STOPPED)
 
     def _restore(self, dataset: str, folders: Layout) -> None:
         """Go on from the job's newest checkpoint, whichever rig made it."""

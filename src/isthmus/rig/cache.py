@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ class FileCache:
             pass
         return sum(file.size_bytes for file in missing)
 
-    def stream(self, files: Sequence[CachedFile]) -> Iterator[Path]:
+    def stream(self, files: Sequence[CachedFile]) -> Generator[Path]:
         """Put files at their targets, and yield each as soon as it is there; those after it are fetched meanwhile.
 
         Room is made before the first byte is fetched. The same call goes on after a failure.

@@ -15,6 +15,7 @@ from pathlib import Path
 from isthmus import documents
 from isthmus.errors import EnvironmentProblem
 from isthmus.model.rig_identity import Proof, RigIdentity
+from isthmus.rig.identity import of_this_user
 
 FILE = "identity.json"
 CERTIFICATES = "certificates"
@@ -50,9 +51,11 @@ def read(folder: Path) -> RigIdentity | None:
 
     Raises:
         InvalidDocument: the file was written by something else.
+        EnvironmentProblem: it is another user's.
     """
     try:
-        raw = (folder / FILE).read_bytes()
+        with of_this_user(folder / FILE):
+            raw = (folder / FILE).read_bytes()
     except FileNotFoundError:
         return None
     return documents.decode(RigIdentity, raw, str(folder / FILE))
@@ -73,8 +76,9 @@ def keep(folder: Path, identity: RigIdentity, key: bytes, certificate: str) -> N
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in (place.parent, place):
         path.chmod(0o700)
-    _write(place / "private.key", key)
-    _write(place / "certificate.pem", certificate.encode("ascii"))
+        _give(path, folder)
+    _write(place / "private.key", key, folder)
+    _write(place / "certificate.pem", certificate.encode("ascii"), folder)
     point_to(folder, identity)
     for other in place.parent.iterdir():
         if other != place:
@@ -84,7 +88,7 @@ def keep(folder: Path, identity: RigIdentity, key: bytes, certificate: str) -> N
 def point_to(folder: Path, identity: RigIdentity) -> None:
     """Say which identity is in use; its files are there."""
     temporary = folder / f"{FILE}.new"
-    _write(temporary, documents.encode(identity))
+    _write(temporary, documents.encode(identity), folder)
     os.replace(temporary, folder / FILE)
 
 
@@ -95,10 +99,18 @@ def expires(certificate: Path) -> datetime.datetime:
     return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write and flush to disk, readable by the owner alone from the first byte on."""
+def _write(path: Path, data: bytes, folder: Path) -> None:
+    """Write and flush to disk, readable by the folder's owner alone from the first byte on."""
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        _give(file.fileno(), folder)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _give(made: Path | int, folder: Path) -> None:
+    """What root makes, with sudo, belongs to whom the agent runs as."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)

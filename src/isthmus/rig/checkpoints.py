@@ -48,6 +48,7 @@ class Checkpoints:
         self._records = records
         self._report = report
         self._last: Checkpoint | None = None
+        self._generation = 0
 
     # ------------------------------------------------------------------ where an attempt begins
 
@@ -63,6 +64,7 @@ class Checkpoints:
             Unavailable: table or bucket did not answer.
         """
         item = self._claim()
+        self._generation = item.get("generation", 0)
         if self._owned_by() < item.get("by", 0):
             self._fetch(item)
         elif item.get("manifest"):
@@ -96,6 +98,8 @@ class Checkpoints:
             if self._last is not None and not self._download(self._last, fresh):
                 shutil.rmtree(fresh)
                 fresh.mkdir()
+                # Not all of it is in the bucket: the next commit sends every file.
+                self._last = None
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(fresh, self.folder)
 
@@ -150,7 +154,7 @@ class Checkpoints:
                 self._blobs.upload(key, file.path, sha256=file.sha256)
         if not unchanged():
             return False
-        number = last.generation + 1 if last else 1
+        number = self._generation + 1
         self._publish(
             Checkpoint(job_key=self._key, fencing=self._fencing, generation=number, files=entries), last
         )
@@ -165,7 +169,7 @@ class Checkpoints:
             self._update({**values, "fencing": self._fencing})
         except Conflict as error:
             raise AttemptLost(f"a later attempt of job {self._key} has its checkpoints") from error
-        self._last = checkpoint
+        self._last, self._generation = checkpoint, checkpoint.generation
         self._report("checkpoint committed", job_key=self._key, **values, files=len(checkpoint.files))
         if last is not None:
             self._remove(last, keep={file.sha256 for file in checkpoint.files})

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isthmus.errors import AttemptLost
 from isthmus.model.units import format_seconds
 from isthmus.ports import Flag
 from isthmus.rig import warden
@@ -22,6 +23,8 @@ from isthmus.rig.joblog import JobLog
 TAIL_LINES = 40
 MAX_LINE_BYTES = 16_384
 POLL_SECONDS = 0.2
+STEP_GRACE_SECONDS = 5.0
+"""What a build or a pull gets between SIGTERM and SIGKILL: whatever it leaves is made anew."""
 
 METRIC = re.compile(
     r"(?:^|[\s,;])([A-Za-z_][\w.:/-]*)=([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\s,;])"
@@ -32,12 +35,21 @@ OnLine = Callable[[str], None]
 
 MAX_METRIC = 1e125
 """DynamoDB's numbers end at 9.99e125."""
+MIN_METRIC = 1e-130
+"""Below it they are zero."""
+MAX_METRICS = 1000
+MAX_METRIC_NAME_BYTES = 200
+"""A table's item holds 400 KB: a script that prints ever other names must not make its outcome too large for one."""
 
 
 def metrics_in(line: str) -> dict[str, float]:
     """Return the ``name=value`` pairs of a line whose values are numbers that DynamoDB takes."""
     found = {name: float(value) for name, value in METRIC.findall(line)}
-    return {name: value for name, value in found.items() if math.isfinite(value) and abs(value) < MAX_METRIC}
+    return {
+        name: value if abs(value) >= MIN_METRIC else 0.0
+        for name, value in found.items()
+        if math.isfinite(value) and abs(value) < MAX_METRIC
+    }
 
 
 @dataclass
@@ -53,7 +65,11 @@ class Record:
         self.log.write(raw + b"\n")
         line = raw.decode("utf-8", "replace").rstrip("\r")
         self.tail.append(line)
-        self.metrics.update(metrics_in(line))
+        for name, value in metrics_in(line).items():
+            new = name not in self.metrics
+            small = len(self.metrics) < MAX_METRICS and len(name.encode()) <= MAX_METRIC_NAME_BYTES
+            if small or not new:
+                self.metrics[name] = value
         for hear in self.on_line:
             hear(line)
 
@@ -128,6 +144,52 @@ class Child:
         return (
             f"isthmus: stopped at its deadline of {format_seconds(limit_seconds)}" if now >= ends_at else ""
         )
+
+
+def run_step(
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    hear: OnLine,
+    *,
+    stop: Flag | None = None,
+    limit_seconds: float = math.inf,
+) -> int:
+    """Run a step of what comes before a training (a build, a pull), passing its lines on; return its exit code.
+
+    Raises:
+        AttemptLost: ``stop`` was set meanwhile. The step is ended.
+        OSError: there is no such program; as TimeoutError: it took longer than ``limit_seconds``, and is ended.
+    """
+    with subprocess.Popen(
+        command,
+        env=dict(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        lines, ends_at = _Lines(process), time.monotonic() + limit_seconds
+        try:
+            while lines.open:
+                for line in lines.read(POLL_SECONDS):
+                    hear(line.decode("utf-8", "replace").rstrip("\r"))
+                if stop is not None and stop.is_set():
+                    raise AttemptLost(f"stopped while {Path(command[0]).name} {command[1]} ran")
+                if time.monotonic() >= ends_at:
+                    raise TimeoutError(f"it took longer than {format_seconds(limit_seconds)}")
+        except BaseException:
+            _end_step(process)
+            raise
+        finally:
+            lines.close()
+    return process.returncode
+
+
+def _end_step(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STEP_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 class _Lines:

@@ -14,12 +14,15 @@ import contextlib
 import os
 import shutil
 import subprocess
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import isthmus
 from isthmus.errors import EnvironmentProblem
+from isthmus.ports import Flag
+from isthmus.rig.child import run_step
 from isthmus.rig.contract import Layout
 from isthmus.rig.warden import RUN_ID
 
@@ -67,18 +70,22 @@ class Engine:
         """Return the environment of the engine's program."""
         return {name: os.environ[name] for name in FOR_CLIENT if name in os.environ}
 
-    def pull(self, image: str) -> None:
+    def pull(self, image: str, stop: Flag | None = None) -> None:
         """Make sure that an image is here; what is here is not asked for again.
 
         Raises:
             EnvironmentProblem: it cannot be pulled.
+            AttemptLost: ``stop`` was set meanwhile.
         """
         if self._call("image", "inspect", image, seconds=END_SECONDS).returncode == 0:
             return
-        done = self._call("pull", "--quiet", image, seconds=PULL_SECONDS)
-        if done.returncode:
-            why = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
-            raise EnvironmentProblem(f"{self.name} cannot pull {image}: {why[:400]}")
+        last, command = deque(["it does not say why"], maxlen=1), [self.path, "pull", "--quiet", image]
+        try:
+            code = run_step(command, self.client(), last.append, stop=stop, limit_seconds=PULL_SECONDS)
+        except OSError as error:
+            raise EnvironmentProblem(f"{self.name} pull does not answer: {error}") from error
+        if code:
+            raise EnvironmentProblem(f"{self.name} cannot pull {image}: {last[-1][:400]}")
 
     def end(self, run_id: str) -> None:
         """Kill and remove a run's container; there may be none. An engine that does not answer keeps nobody

@@ -12,13 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from isthmus.errors import (
     DEPLOYMENT_FAULTS,
     DigestMismatch,
     EnvironmentProblem,
-    IsthmusError,
+    PermissionMissing,
     Unavailable,
 )
 from isthmus.model.messages import AttemptState, Outcome, Work
@@ -39,7 +37,9 @@ T = TypeVar("T")
 
 def ended(state: AttemptState, error: Exception) -> Outcome:
     """Return the outcome of an attempt that an error ended."""
-    return Outcome(state=state, cause=f"{type(error).__name__}: {error}"[-MAX_CAUSE_CHARACTERS:])
+    cause = f"{type(error).__name__}: {error}"[-MAX_CAUSE_CHARACTERS:]
+    # A file's name need not be UTF-8, and no document could hold a message that quotes it.
+    return Outcome(state=state, cause=cause.encode("utf-8", "replace").decode())
 
 
 def attempt_folder(settings: RigSettings, job_key: str, fencing: int) -> Path:
@@ -94,11 +94,12 @@ class Delivery:
         if not before:
             if outcome.state is AttemptState.FAILED:
                 # Nobody listens before the training's token is there.
-                self._keeper.wait_for_token(self._settings.token_seconds)
+                self._keeper.wait_for_token(self._settings.token_seconds, self._stopping)
             outcome = self._sent(outcome)
             if self._keeper.lost.is_set():
                 return self._after_loss(outcome, self._why())
-            if not self._commit(outcome):
+            outcome, committed = self._committed(outcome)
+            if not committed:
                 return self._after_loss(outcome, self._why(NOT_OURS))
         self._say("attempt ended", state=outcome.state.value, cause=outcome.cause, committed=True)
         if before or not self._keeper.lost.is_set():
@@ -109,8 +110,8 @@ class Delivery:
     def _is_committed(self, outcome: Outcome) -> bool:
         """Whether an earlier life sent and committed it."""
         item = lease.read(self._work.job_key, self._services.records)
-        told = item.get("outcome") == msgspec.to_builtins(outcome)
-        return bool(item.get("fencing") == self._work.fencing and told)
+        ours = item.get("fencing") == self._work.fencing
+        return ours and lease.is_told(item.get("outcome"), outcome)
 
     # ------------------------------------------------------------------ kept
 
@@ -121,12 +122,18 @@ class Delivery:
             if outcome.output and not self._results.exists():
                 output.secure(here, outcome.metrics)
             self._entry = self._spool.end(self._entry, outcome)
-            if outcome.output and not self._results.exists():
-                self._results.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(here, self._results)
+            if outcome.output:
+                self._move()
         except (EnvironmentProblem, OSError) as error:
             # A full disk, say. It can still be delivered in this life.
             self._say("outcome not remembered", error=str(error))
+
+    def _move(self) -> None:
+        """Take the files from where the attempt's end removes them."""
+        here = attempt_folder(self._settings, self._work.job_key, self._work.fencing)
+        if not self._results.exists():
+            self._results.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(here, self._results)
 
     def _folder(self) -> Path:
         here = attempt_folder(self._settings, self._work.job_key, self._work.fencing)
@@ -146,13 +153,25 @@ class Delivery:
         except (EnvironmentProblem, DigestMismatch, OSError) as error:
             outcome = ended(AttemptState.LOST, error)
             self._remember(outcome)
-        except IsthmusError as error:
+        except Exception as error:
+            # Whatever a script left there (a name that no key can have, say), no later life can send it either.
             outcome = ended(AttemptState.FAILED, error)
             self._remember(outcome)
         return outcome
 
     def _upload(self, outcome: Outcome) -> None:
         output.upload(self._folder(), outcome.metrics, outcome.output, self._services.blobs)
+
+    def _committed(self, outcome: Outcome) -> tuple[Outcome, bool]:
+        """Commit the outcome, or why no table takes it; return what it is, and whether the lease has it."""
+        try:
+            return outcome, self._commit(outcome)
+        except (Unavailable, *DEPLOYMENT_FAULTS):
+            raise
+        except Exception as error:
+            outcome = ended(AttemptState.FAILED, error)
+            self._remember(outcome)
+            return outcome, self._commit(outcome)
 
     def _commit(self, outcome: Outcome) -> bool:
         work, rig, records = self._work, self._settings.rig, self._services.records
@@ -197,6 +216,10 @@ class Delivery:
         return verdict
 
     def _orphan(self, outcome: Outcome, cause: str) -> None:
+        try:
+            self._move()
+        except OSError as error:
+            self._say("orphan left where it was", error=str(error))
         orphan = Orphan(
             job_key=self._work.job_key,
             fencing=self._work.fencing,
@@ -208,7 +231,11 @@ class Delivery:
             seconds=outcome.seconds,
         )
         self._spool.keep(orphan)
-        self._persistently(lambda: orphans.tell(orphan, self._spool, self._services.records))
+        try:
+            self._persistently(lambda: orphans.tell(orphan, self._spool, self._services.records))
+        except PermissionMissing as error:
+            # A stack of before rigs had a place in its table: whoever starts next tries again.
+            self._say("orphan not told", error=str(error))
 
     # ------------------------------------------------------------------ over
 

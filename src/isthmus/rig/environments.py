@@ -15,10 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import isthmus
-from isthmus.errors import EnvironmentProblem, InvalidJob
+from isthmus.errors import AttemptLost, EnvironmentProblem, InvalidJob
 from isthmus.model.device import DeviceDescriptor
+from isthmus.ports import Flag
+from isthmus.rig.child import run_step
 from isthmus.rig.definitions import DEFINITIONS, Definition, definitions
 from isthmus.rig.fitness import unmet
 
@@ -28,6 +31,9 @@ SYSTEM_LIBRARIES = {"libgomp.so": "libgomp1", "libquadmath.so": "libquadmath0"}
 
 UNUSED_SECONDS = 30 * 86_400
 """An environment that nobody used for so long makes room when another is built."""
+
+LOCK_SECONDS = 0.5
+"""Between looks at a lock that another agent has."""
 
 Progress = Callable[[str], None]
 
@@ -117,10 +123,11 @@ class Environments:
             framework, _, version = name.rpartition("-")
             self.ensure(framework, version)
 
-    def ensure(self, framework: str, version: str) -> Path:
+    def ensure(self, framework: str, version: str, stop: Flag | None = None) -> Path:
         """Return the interpreter of an environment, which is built if it is not there yet.
 
         Raises:
+            AttemptLost: ``stop`` was set while it was built, or while another process built it.
             InvalidJob: this rig has no such framework and version.
             EnvironmentProblem: something is missing on this machine; the message says how to get it.
         """
@@ -130,10 +137,10 @@ class Environments:
         if _is_complete(folder):
             _mark_used(folder)
             return interpreter
-        with _locked(self._root / f"{folder.name}.lock"):
+        with _locked(self._root / f"{folder.name}.lock", stop):
             if not _is_complete(folder):
                 self._collect(folder)
-                self._build(definition, folder, interpreter)
+                self._build(definition, folder, interpreter, stop)
         return interpreter
 
     def _collect(self, wanted: Path) -> None:
@@ -154,7 +161,7 @@ class Environments:
         names = ", ".join(f"{entry.framework} {entry.version}" for entry in available) or "none"
         raise InvalidJob(f"there is no training environment for {framework} {version}; there are: {names}")
 
-    def _build(self, definition: Definition, folder: Path, interpreter: Path) -> None:
+    def _build(self, definition: Definition, folder: Path, interpreter: Path, stop: Flag | None) -> None:
         """Build in place, since a virtual environment cannot be moved: the marker is the commit point."""
         uv = find_uv(self._uv)
         shutil.rmtree(folder, ignore_errors=True)
@@ -164,28 +171,21 @@ class Environments:
         environment.pop("VIRTUAL_ENV", None)
         if definition.runs_on(sys.version_info[:2]):
             environment.setdefault("UV_PYTHON", os.path.realpath(sys.executable))
-        self._run([uv, "sync", "--frozen", "--project", str(definition.folder)], environment)
+        self._run([uv, "sync", "--frozen", "--project", str(definition.folder)], environment, stop)
         self._progress(f"trying the training environment for {definition.framework} {definition.version}")
         command = [str(interpreter), "-P", "-c", _TRY_IMPORT, definition.framework]
-        self._run(command, {"PATH": os.defpath, "PYTHONPATH": str(source_folder(self._root))})
+        self._run(command, {"PATH": os.defpath, "PYTHONPATH": str(source_folder(self._root))}, stop)
         (folder / MARKER).write_text(definition.digest() + "\n", encoding="utf-8")
 
-    def _run(self, command: list[str], environment: dict[str, str]) -> None:
+    def _run(self, command: list[str], environment: dict[str, str], stop: Flag | None) -> None:
         """Run a build step, passing its lines on as progress."""
         lines: list[str] = []
-        with subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
-            for line in process.stdout or ():
-                lines.append(line.rstrip())
-                self._progress(lines[-1])
-        if process.returncode:
+
+        def hear(line: str) -> None:
+            lines.append(line.rstrip())
+            self._progress(lines[-1])
+
+        if run_step(command, environment, hear, stop=stop):
             tail = "\n".join(lines[-15:])
             raise EnvironmentProblem(f"{' '.join(command[:3])} failed: {_advice(tail)}\n{tail}")
 
@@ -237,9 +237,25 @@ def _advice(tail: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process build at a time; the lock goes with its holder, however that ends."""
+def _locked(path: Path, stop: Flag | None) -> Iterator[None]:
+    """Let one process build at a time; the lock goes with its holder, however that ends.
+
+    Raises:
+        AttemptLost: ``stop`` was set while another process had it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
+        while stop is not None and not _is_free(file):
+            if stop.wait(LOCK_SECONDS):
+                raise AttemptLost(f"stopped while another agent built {path.stem}")
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _is_free(file: IO[str]) -> bool:
+    """Take a lock if nobody else has it; return whether it is taken."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -15,14 +15,32 @@ LOCK = "agent.lock"
 
 
 def agent_id(folder: Path) -> str:
-    """Return the id of the agent that works in ``folder``: the same after each of its deaths."""
+    """Return the id of the agent that works in ``folder``: the same after each of its deaths.
+
+    Raises:
+        EnvironmentProblem: the folder is another user's.
+    """
     file = folder / "agent"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not file.is_file():
-        temporary = file.with_suffix(".new")
-        temporary.write_text(uuid.uuid4().hex, encoding="ascii")
-        os.replace(temporary, file)
-    return file.read_text(encoding="ascii")
+    with of_this_user(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not file.is_file():
+            temporary = file.with_suffix(".new")
+            temporary.write_text(uuid.uuid4().hex, encoding="ascii")
+            os.replace(temporary, file)
+        return file.read_text(encoding="ascii")
+
+
+@contextmanager
+def of_this_user(path: Path) -> Iterator[None]:
+    """Say whose a file is, where the work in it fails for that.
+
+    Raises:
+        EnvironmentProblem: it is another user's.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise EnvironmentProblem(f"{path} is another user's: run this as that user, or with sudo") from error
 
 
 @contextmanager
@@ -32,10 +50,12 @@ def sole_agent(folder: Path) -> Iterator[None]:
     The lock is the kernel's (flock) and ends with its process, however that ends.
 
     Raises:
-        EnvironmentProblem: another agent holds it.
+        EnvironmentProblem: another agent holds it, or it is another user's.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+b") as file:
+    with of_this_user(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        held = (folder / LOCK).open("a+b")
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -52,9 +72,13 @@ def running_agent(folder: Path) -> int | None:
     """Return the process id of the agent that holds the folder, or None when none does.
 
     0: an agent of an earlier version, which wrote none.
+
+    Raises:
+        EnvironmentProblem: the folder is another user's.
     """
     try:
-        file = (folder / LOCK).open("rb")
+        with of_this_user(folder / LOCK):
+            file = (folder / LOCK).open("rb")
     except FileNotFoundError:
         return None
     with file:

@@ -50,6 +50,8 @@ class JobLog:
         older, newer = self._parts
         if older.exists():
             self._dropped += older.stat().st_size
+            # A new file, not the old one emptied: who follows the log tells them apart.
+            older.unlink()
         self._parts = [newer, older]
         self._file = older.open("wb")
         self._written, self._in_tail = 0, True

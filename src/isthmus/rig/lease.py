@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from isthmus.errors import Conflict, PermissionMissing, Unavailable
+from isthmus import documents
+from isthmus.errors import Conflict, InvalidDocument, PermissionMissing, Unavailable
 from isthmus.model import layout
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.ports import Item, Records, Tasks, Threads
@@ -132,7 +133,7 @@ def commit(job_key: str, fencing: int, rig: str, outcome: Outcome, records: Reco
         if not _held(item, fencing, rig) or not _names(item, agent):
             return False
         if item.get("outcome"):
-            return bool(item["outcome"] == plain)
+            return is_told(item["outcome"], outcome)
         if is_given_up(item):
             return False
         expect = {name: item.get(name) for name in ("fencing", "rig", "agent", "state", "outcome")}
@@ -140,6 +141,15 @@ def commit(job_key: str, fencing: int, rig: str, outcome: Outcome, records: Reco
             records.update(layout.job_pk(job_key), layout.LEASE, values, expect=expect)
             return True
     raise Unavailable(f"the lease of job {job_key} was changed at each of {TRIES} tries to commit to it")
+
+
+def is_told(told: object, outcome: Outcome) -> bool:
+    """Whether what a lease holds is this outcome. A table has decimal numbers, and whole ones come back as int
+    (``adapters.aws.records``): only what is read as an outcome again can be compared."""
+    try:
+        return bool(told) and documents.convert(Outcome, told, "the outcome") == outcome
+    except InvalidDocument:
+        return False
 
 
 def is_given_up(item: Item) -> bool:
@@ -199,9 +209,14 @@ class Keeper:
         """Beat as often as the job's ``offline_tolerance_seconds`` asks for."""
         self._beat_seconds = min(seconds / BEATS_PER_TOLERANCE, MAX_BEAT_SECONDS)
 
-    def wait_for_token(self, seconds: float) -> bool:
-        """Wait until the training's token is there, or the attempt is lost; return whether it is there."""
-        return self.token.wait(seconds) and not self.lost.is_set()
+    def wait_for_token(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until the training's token is there, the attempt is lost, or ``until`` says so, which is asked
+        every second; return whether the token is there."""
+        left = seconds
+        while not self.token.is_set() and left > 0 and not until():
+            self.token.wait(min(1.0, left))
+            left -= 1.0
+        return self.token.is_set() and not self.lost.is_set()
 
     def _run(self) -> None:
         look_seconds = min(FIRST_LOOK_SECONDS, self._poll_seconds)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from isthmus.errors import AttemptLost, DigestMismatch, IsthmusError, Refused, Unavailable
+from isthmus.errors import AttemptLost, DigestMismatch, Refused
 from isthmus.model import dataset
 from isthmus.ports import Threads
 from isthmus.rig.cache import file_digest
@@ -111,10 +111,11 @@ class Mirror:
             held = root / str(number)
             root.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(self._checkpoints.folder / path, held)
-            except FileNotFoundError:
-                return None
-            if _signature(held) != signature:
+                os.link(self._checkpoints.folder / path, held, follow_symlinks=False)
+                # The inode says that it is the file that was looked at, whatever its path leads to by now.
+                if _signature(held) != signature:
+                    return None
+            except (FileNotFoundError, NotADirectoryError):
                 return None
             files[path] = Staged(held, self._digest(path, signature, held), signature[1])
         self._digests = {(path, wanted[path]): file.sha256 for path, file in files.items()}
@@ -136,7 +137,7 @@ class Mirror:
         except (AttemptLost, Refused) as error:
             self._off = True
             self._say(f"{error}; no further one is tried")
-        except (Unavailable, IsthmusError, OSError) as error:
+        except Exception as error:  # of any kind: the thread goes on
             self._say(f"{type(error).__name__}: {error}")
 
     def _say(self, reason: str) -> None:
@@ -148,19 +149,25 @@ class Mirror:
 def snapshot(folder: Path) -> Snapshot:
     """Return the regular files of a folder, by their relative paths; links and odd names are no checkpoint."""
     found: Snapshot = {}
-    for parent, _, names in os.walk(folder):
+    for parent, _, names, handle in os.fwalk(folder, follow_symlinks=False):
         for name in names:
-            path = Path(parent) / name
-            relative = path.relative_to(folder).as_posix()
-            with contextlib.suppress(FileNotFoundError, msgspec.ValidationError):
+            relative = (Path(parent) / name).relative_to(folder).as_posix()
+            with contextlib.suppress(FileNotFoundError, UnicodeEncodeError, msgspec.ValidationError):
+                relative.encode()
                 msgspec.convert(relative, type=dataset.Path)
-                if stat.S_ISREG(path.lstat().st_mode):
-                    found[relative] = _signature(path)
+                found[relative] = _signature(name, handle)
     return found
 
 
-def _signature(path: Path) -> Signature:
-    status = path.stat()
+def _signature(path: Path | str, folder: int | None = None) -> Signature:
+    """Return the signature of a regular file, in the open folder that is given.
+
+    Raises:
+        FileNotFoundError: it is none, or none any more: a link could lead to what the script may not see.
+    """
+    status = os.stat(path, dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(f"{path} is no regular file")
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import EnvironmentProblem, InvalidDocument, Refused
-from isthmus.model import layout
+from isthmus.errors import EnvironmentProblem, InvalidDocument, PermissionMissing, Refused
+from isthmus.model import dataset, layout
 from isthmus.ports import BlobStore, Records
 from isthmus.rig import output
 from isthmus.rig.output import OUTPUT_FILE, Output
+from isthmus.rig.services import Report
 from isthmus.rig.spool import Orphan, Spool
 
 
@@ -33,31 +34,46 @@ def tell(orphan: Orphan, spool: Spool, records: Records) -> None:
     spool.keep(told)
 
 
-def tell_all(spool: Spool, records: Records) -> None:
-    """Write into the table what a network that was away kept from it."""
+def tell_all(spool: Spool, records: Records, report: Report) -> None:
+    """Write into the table what a network that was away kept from it.
+
+    Raises:
+        Unavailable: the table did not answer.
+    """
     for orphan in spool.orphans():
-        if not orphan.told:
+        if orphan.told:
+            continue
+        try:
             tell(orphan, spool, records)
+        except PermissionMissing as error:
+            # An older stack's rigs have no place in the table; the files are here all the same.
+            about = {"job_key": orphan.job_key, "fencing": orphan.fencing}
+            report("orphan not told", error=str(error), **about)
 
 
 def of_rig(rig: str, records: Records) -> list[Orphan]:
-    """Return what waits for a person, as the table knows it; the jobs in order of their keys."""
+    """Return what waits for a person, as the table knows it; the jobs in order of their keys.
+
+    Every rig may write such items, so none is believed about another rig, nor about a path of this machine.
+    """
     found = []
     for item in records.query(layout.rig_pk(rig), prefix=layout.ORPHAN):
         try:
-            found.append(documents.convert(Orphan, item, item["sk"]))
+            orphan = documents.convert(Orphan, item, item["sk"])
         except InvalidDocument:
             # An agent of a newer version wrote it.
             continue
+        if orphan.rig == rig and item["sk"] == layout.orphan_sk(orphan.job_key, orphan.fencing):
+            found.append(msgspec.structs.replace(orphan, path=""))
     return found
 
 
 def known(rig: str, folder: Path, records: Records) -> list[Orphan]:
     """Return a rig's orphans, with those that only this machine knows yet if it is that rig."""
-    found = of_rig(rig, records)
-    told = {(orphan.job_key, orphan.fencing) for orphan in found}
+    found = {(orphan.job_key, orphan.fencing): orphan for orphan in of_rig(rig, records)}
     here = Spool(folder).orphans() if Spool.is_in(folder) else []
-    return found + [orphan for orphan in here if (orphan.job_key, orphan.fencing) not in told]
+    found |= {(orphan.job_key, orphan.fencing): orphan for orphan in here}
+    return list(found.values())
 
 
 def find(job_key: str, rig: str, spool: Spool, records: Records) -> Orphan:
@@ -83,13 +99,13 @@ def claim(orphan: Orphan, folder: Path, spool: Spool, records: Records, blobs: B
     """Copy an orphan's files into ``folder`` and forget the orphan; return their names.
 
     Raises:
-        Refused: the folder has something in it.
+        Refused: the folder has something in it, or what is listed in the bucket is not the attempt's own.
         MissingFile, DigestMismatch: the bucket does not have what the attempt left there.
     """
     if folder.exists() and any(folder.iterdir()):
         raise Refused(f"{folder} is not empty; name another folder for the files of job {orphan.job_key}")
     folder.mkdir(parents=True, exist_ok=True)
-    names = _from_bucket(orphan, folder, blobs) if orphan.output else _from_disk(orphan, folder)
+    names = _from_bucket(orphan, folder, blobs) if orphan.output else _from_disk(orphan, folder, spool)
     discard(orphan, spool, records)
     return names
 
@@ -98,14 +114,15 @@ def discard(orphan: Orphan, spool: Spool, records: Records) -> None:
     """Forget an orphan and remove its files from this rig; what is in the bucket stays with its job."""
     records.delete(layout.rig_pk(orphan.rig), layout.orphan_sk(orphan.job_key, orphan.fencing))
     if orphan.path:
-        shutil.rmtree(orphan.path, ignore_errors=True)
+        shutil.rmtree(spool.files_of(orphan), ignore_errors=True)
     spool.forget(orphan)
 
 
-def _from_disk(orphan: Orphan, folder: Path) -> list[str]:
-    found = dict(output.files(Path(orphan.path)))
+def _from_disk(orphan: Orphan, folder: Path, spool: Spool) -> list[str]:
+    there = spool.files_of(orphan)
+    found = dict(output.files(there))
     if not found:
-        raise EnvironmentProblem(f"{orphan.path} is gone, or another rig's; claim it on {orphan.rig}")
+        raise EnvironmentProblem(f"{there} is gone, or another rig's; claim it on {orphan.rig}")
     for name, path in found.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
@@ -114,9 +131,25 @@ def _from_disk(orphan: Orphan, folder: Path) -> list[str]:
 
 def _from_bucket(orphan: Orphan, folder: Path, blobs: BlobStore) -> list[str]:
     key = f"{orphan.output}{OUTPUT_FILE}"
+    if orphan.output != layout.attempt_output(orphan.job_key, orphan.fencing):
+        raise Refused(
+            f"{orphan.output} is not where attempt {orphan.fencing} of job {orphan.job_key} left files"
+        )
     listed = documents.decode(Output, blobs.get(key, max_bytes=documents.MAX_DOCUMENT_BYTES), key)
+    for file in listed.files:
+        _check_path(file.path, key)
     for file in listed.files:
         found = blobs.download(f"{orphan.output}{file.path}", folder / file.path)
         if found != file.sha256:
             raise Refused(f"{file.path} of job {orphan.job_key} has the SHA-256 {found}, not {file.sha256}")
     return [file.path for file in listed.files]
+
+
+def _check_path(path: str, where: str) -> None:
+    """A rig wrote the list: a path that leads out of the folder would write over a person's own files."""
+    try:
+        msgspec.convert(path, type=dataset.Path)
+    except msgspec.ValidationError as error:
+        raise Refused(
+            f"{where} lists {path!r}, which is no path below a folder; nothing is copied"
+        ) from error

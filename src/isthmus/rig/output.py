@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -41,9 +42,11 @@ def upload(root: Path, metrics: Mapping[str, float], prefix: str, blobs: BlobSto
 def files(root: Path) -> Iterator[tuple[str, Path]]:
     """Yield name and path of regular files; a link could lead to what is not the script's to publish."""
     layout = Layout(root)
-    metrics = layout.output / METRICS_FILE
+    metrics = root / METRICS_FILE
     fixed = [layout.model / "model.onnx", layout.model / "export.json", metrics, layout.log, layout.failure]
     yield from ((path.name, path) for path in fixed if path.is_file() and not path.is_symlink())
+    if layout.output_data.is_symlink() or not layout.output_data.is_dir():
+        return
     for path in sorted(layout.output_data.rglob("*")):
         if path.is_file() and not path.is_symlink():
             yield f"data/{path.relative_to(layout.output_data).as_posix()}", path
@@ -61,8 +64,13 @@ def secure(root: Path, metrics: Mapping[str, float]) -> None:
 
 
 def _note(root: Path, metrics: Mapping[str, float]) -> None:
-    path = Layout(root).output / METRICS_FILE
-    path.write_text(json.dumps(metrics, sort_keys=True), encoding="utf-8")
+    """Write the metrics where no container sees them, in the place of whatever a script put there."""
+    if not Layout(root).output.is_dir():
+        raise FileNotFoundError(f"{Layout(root).output} is gone")
+    handle, fresh = tempfile.mkstemp(prefix=f".{METRICS_FILE}.", dir=root)
+    with open(handle, "w", encoding="utf-8") as file:
+        json.dump(metrics, file, sort_keys=True)
+    os.replace(fresh, root / METRICS_FILE)
 
 
 def _sync(path: Path) -> None:

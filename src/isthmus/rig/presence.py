@@ -93,7 +93,7 @@ class Presence:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            self.look()
+            self._safely("presence is not looked at", self.look)
             self._closed.wait(LOOK_SECONDS)
         self._tell(Doing(state="left"))
 
@@ -152,9 +152,14 @@ class Presence:
         except (Unavailable, Conflict):
             return  # the next look tells it
         except PermissionMissing as error:
-            if what not in self._refused:
-                self._refused.add(what)
-                self._report(what, error=str(error))
+            self._once(what, str(error))
+        except Exception as error:  # a thread that dies of it would make the agent a silent one
+            self._once(what, f"{type(error).__name__}: {error}")
+
+    def _once(self, what: str, error: str) -> None:
+        if what not in self._refused:
+            self._refused.add(what)
+            self._report(what, error=error)
 
 
 def _seconds_between(early: str, late: str) -> float:

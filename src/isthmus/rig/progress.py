@@ -20,6 +20,7 @@ from isthmus.rig.services import Report, Services
 EVERY_SECONDS = 2.0
 """With a watcher's look every 2.5 s, what is printed is seen within five."""
 MAX_METRICS = 50
+MAX_NAME_CHARACTERS = 200
 """An item stays small whatever a script prints."""
 
 
@@ -35,6 +36,7 @@ class Progress:
         self._metrics: dict[str, float] = {}
         self._news = False
         self._silent = False
+        self._said = ""
 
     def __enter__(self) -> Progress:
         self._join = self._threads.start(f"progress-{self._work.job_key[:8]}", self._run)
@@ -45,8 +47,9 @@ class Progress:
         self._join()
 
     def take(self, line: str) -> None:
-        """Note a line's metrics. Of more than ``MAX_METRICS`` names the first are kept."""
-        if not (found := metrics_in(line)):
+        """Note a line's metrics. Of more than ``MAX_METRICS`` names the first are kept, and none that is long."""
+        found = {n: v for n, v in metrics_in(line).items() if len(n) <= MAX_NAME_CHARACTERS}
+        if not found:
             return
         with self._lock:
             room = MAX_METRICS - len(self._metrics)
@@ -68,13 +71,24 @@ class Progress:
         try:
             self._write({"metrics": metrics, "rig": self._rig, "at": utc_of(self._clock.now())})
         except Unavailable:
-            with self._lock:
-                self._news = True
+            self._again()
         except Conflict:
             self._silent = True  # a later attempt tells of itself by now
         except PermissionMissing as error:
             self._silent = True
-            self._report("progress is not told", job_key=self._work.job_key, error=str(error))
+            self._say(str(error))
+        except Exception as error:  # a thread that dies of it would tell nothing more
+            self._again()
+            self._say(f"{type(error).__name__}: {error}")
+
+    def _again(self) -> None:
+        with self._lock:
+            self._news = True
+
+    def _say(self, error: str) -> None:
+        if error != self._said:
+            self._said = error
+            self._report("progress is not told", job_key=self._work.job_key, error=error)
 
     def _write(self, values: dict[str, Any]) -> None:
         key, fencing = layout.job_pk(self._work.job_key), self._work.fencing

@@ -37,7 +37,7 @@ def look_again(
     measure: Measure,
     machine: Machine | None = None,
 ) -> DeviceDescriptor:
-    """Return the descriptor as it is now: the cheap parts found anew, ``rig.toml`` read again.
+    """Return the descriptor as it is now: the cheap parts found anew, ``rig.toml`` read again if it is there.
 
     What was given when it joined, and what was measured, is carried over; ``measure`` is called when hardware or
     software changed.
@@ -45,7 +45,7 @@ def look_again(
     Raises:
         InvalidDocument: ``rig.toml`` cannot be used.
     """
-    before, file = settings.undo(registered), settings.read_if_there(folder)
+    before, file = settings.undo(registered), _said(registered, folder)
     found = describe(
         before.id,
         zone=before.zone,
@@ -67,6 +67,18 @@ def look_again(
     if machine_digest(found) != machine_digest(registered):
         found = measure(found)
     return settings.apply(found, file)
+
+
+def _said(registered: DeviceDescriptor, folder: Path) -> settings.RigFile:
+    """Return what a person says of the device: in the agent's folder or, where it has no file, as registered.
+
+    A device may have an agent for each GPU, and the file is where it joined.
+    """
+    if (folder / settings.FILE).is_file():
+        return settings.read(folder / settings.FILE)
+    names = settings.RigFile.__struct_fields__
+    given = {name: getattr(registered, name) for name in registered.overrides if name in names}
+    return msgspec.structs.replace(settings.NOTHING, **given)
 
 
 def differs(one: DeviceDescriptor, other: DeviceDescriptor) -> bool:

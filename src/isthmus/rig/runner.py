@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,16 +47,17 @@ class TrainingRequest:
 class JobRunner:
     """Runs trainings, one at a time.
 
-    ``interpreter`` returns the Python of a framework's environment (``Environments.ensure``), and
-    ``source`` is a folder with nothing but isthmus, for its PYTHONPATH (``source_folder``). ``fits`` raises
-    when a framework's environment fits this machine not, or not a job with so many GPUs.
+    ``interpreter`` returns the Python of a framework's environment (``Environments.ensure``) unless it is
+    stopped meanwhile, and ``source`` is a folder with nothing but isthmus, for its PYTHONPATH
+    (``source_folder``). ``fits`` raises when a framework's environment fits this machine not, or not a job with
+    so many GPUs.
     ``share`` are the GPUs that it gives, all of them to each training; ``engine`` runs images.
     """
 
     def __init__(
         self,
         *,
-        interpreter: Callable[[str, str], Path],
+        interpreter: Callable[[str, str, Flag], Path],
         source: Path,
         fits: Callable[[Framework, int], None] = lambda framework, accelerators: None,
         share: Share = NO_GPU,
@@ -105,12 +108,13 @@ class JobRunner:
         Raises:
             InvalidJob: the archive cannot be unpacked, or has no such entry point.
             EnvironmentProblem: the environment cannot be built here, or the image not pulled or started.
+            AttemptLost: ``stop`` was set before the script began.
         """
         self.check(request.training)
         started = time.monotonic()
         layout = self._prepare(request)
         training = request.training
-        place = self._place(request, layout)
+        place = self._place(request, layout, stop)
         half = self._log_bytes // 2
         with JobLog(layout.log, head_bytes=half, tail_bytes=half) as log:
             record = Record(log, (request.on_line, self._on_line))
@@ -145,12 +149,12 @@ class JobRunner:
         write_config(layout, request.training, request.channels)
         return layout
 
-    def _place(self, request: TrainingRequest, layout: Layout) -> Place:
+    def _place(self, request: TrainingRequest, layout: Layout, stop: Flag) -> Place:
         image, framework = image_of(request.training), request.training.framework
         if image and self._engine is not None:
-            self._engine.pull(image)
+            self._engine.pull(image, stop)
             return in_container(request, layout, self._engine, image, self._share)
-        python = self._interpreter(framework.name, framework.version)
+        python = self._interpreter(framework.name, framework.version, stop)
         return in_environment(request, layout, python, self._source, self._share)
 
     def _script(self, training: Training, place: Place) -> list[str]:
@@ -172,7 +176,15 @@ def _export(training: Training, place: Place) -> list[str]:
 
 def _with_failure(tail: str, failure: Path) -> str:
     """Add the failure file (SageMaker's way for a script to say why) unless the log ends with it."""
-    if not failure.is_file():
-        return tail
-    reason = failure.read_text(encoding="utf-8", errors="replace").strip()[:MAX_LINE_BYTES]
+    reason = _regular(failure, MAX_LINE_BYTES).decode("utf-8", "replace").strip()
     return tail if reason in tail else f"{tail}\n{reason}"
+
+
+def _regular(path: Path, max_bytes: int) -> bytes:
+    """Return a file's beginning; nothing of what is none: a link could lead to what the script may not see."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with open(handle, "rb") as file:
+        return file.read(max_bytes) if stat.S_ISREG(os.fstat(handle).st_mode) else b""

@@ -9,6 +9,7 @@ synchronous"). An agent of an earlier version kept one attempt in ``journal.json
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import threading
 import weakref
@@ -71,10 +72,16 @@ class Orphan(msgspec.Struct, frozen=True, kw_only=True):
     told: bool = False
 
 
+def folder_name(attempt: Entry | Orphan) -> str:
+    """Return the name of the folder where an attempt works, and of that where its result waits."""
+    return f"{attempt.job_key}-{attempt.fencing}"
+
+
 class Spool:
     """The rig's memory. Every method raises EnvironmentProblem when the folder cannot be written or read."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / NAME
         self._journal = Journal(folder / "journal.json")
         self._lock = threading.Lock()
@@ -122,6 +129,21 @@ class Spool:
     def orphans(self) -> list[Orphan]:
         """Return what waits for a person; the oldest first."""
         return self._read("orphans", Orphan)
+
+    def files_of(self, orphan: Orphan) -> Path:
+        """Return where an orphan's files are in this folder, which may have been moved since."""
+        kept = self._folder / "results" / folder_name(orphan)
+        earlier = self._folder / "attempts" / folder_name(orphan)
+        return earlier if earlier.exists() and not kept.exists() else kept
+
+    def sweep(self) -> None:
+        """Remove the folders of attempts that nobody will come back to. They are known by their names: the
+        rig's folder may have another path than when they were made."""
+        left: list[Entry | Orphan] = [*self.orphans(), *self.entries()]
+        kept = {folder_name(attempt) for attempt in left}
+        for folder in [*self._folder.glob("attempts/*"), *self._folder.glob("results/*")]:
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def forget(self, orphan: Orphan) -> None:
         """Somebody took it, or wants it no more."""

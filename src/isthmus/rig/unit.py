@@ -66,7 +66,7 @@ SystemCallErrorNumber=EPERM
 # PrivateDevices and MemoryDenyWriteExecute stay off: trainings need the GPUs' devices, and compile code.
 
 [Install]
-WantedBy=multi-user.target
+WantedBy=$wanted_by
 """)
 
 
@@ -106,6 +106,8 @@ class Unit:
             kill_signal="SIGUSR1",
             stop_seconds=STOP_SECONDS,
             folder=_escaped(str(self.folder)),
+            # A user's own manager has no multi-user.target (systemd.special(7), "Units managed by the user").
+            wanted_by="multi-user.target" if self.user else "default.target",
         )
 
 

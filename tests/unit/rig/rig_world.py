@@ -195,7 +195,7 @@ class World:
     def runner(self, **changes: Any) -> JobRunner:
         """The real runner, on this interpreter instead of a training environment."""
         options: dict[str, Any] = {
-            "interpreter": lambda framework, version: Path(sys.executable),
+            "interpreter": lambda framework, version, stop: Path(sys.executable),
             "source": source_folder(self.folder),
             "grace_seconds": 0.3,
         }

@@ -303,6 +303,27 @@ def test_the_mirror_works_by_itself_while_a_training_runs(rigs: Rigs) -> None:
     assert rigs.item()["generation"] == 1
 
 
+def test_after_a_restore_that_failed_every_file_is_sent_again(rigs: Rigs) -> None:
+    mine = rigs.attempt("a", 1)
+    mine.restore()
+    save(mine, "the same", "words")
+    save(mine, "one")
+    assert rigs.mirror(mine).look()
+    for key in rigs.stored():
+        if rigs.blobs.get(key, max_bytes=1000) == b"the same":
+            rigs.blobs.delete(key)
+    afresh = rigs.attempt("b", 2)
+    afresh.restore()
+    assert read(afresh) == {}
+    save(afresh, "the same", "words")
+    save(afresh, "two")
+    assert rigs.mirror(afresh).look()
+    assert rigs.item()["generation"] == 2
+    last = rigs.attempt("c", 3)
+    last.restore()
+    assert read(last) == {"words": "the same", "epoch/weights": "two"}
+
+
 def test_links_are_no_checkpoint(rigs: Rigs, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of somebody else")
     checkpoints = rigs.attempt("a", 1)
@@ -310,3 +331,24 @@ def test_links_are_no_checkpoint(rigs: Rigs, tmp_path: Path) -> None:
     (checkpoints.folder / "link").symlink_to(tmp_path / "secret")
     assert not rigs.mirror(checkpoints).look()
     assert rigs.stored() == []
+
+
+def test_an_error_of_any_kind_is_said_once_and_the_mirror_goes_on(rigs: Rigs) -> None:
+    class Odd(DirectoryBlobStore):
+        wrong = True
+
+        def put(self, key: str, data: bytes, **options: Any) -> Any:
+            if self.wrong:
+                raise ValueError("not JSON")
+            return super().put(key, data, **options)
+
+    rigs.blobs = odd = Odd(rigs.folder / "bucket")
+    checkpoints = rigs.attempt("a", 1)
+    checkpoints.restore()
+    save(checkpoints, "one")
+    mirror = rigs.mirror(checkpoints)
+    mirror.tick()
+    mirror.tick()
+    assert rigs.reasons() == ["ValueError: not JSON"]
+    odd.wrong = False
+    assert mirror.look()

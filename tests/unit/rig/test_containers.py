@@ -19,9 +19,9 @@ from rig_world import LEAVES_A_MODEL, World, training, zip_of
 
 import isthmus
 from isthmus import documents
-from isthmus.errors import EnvironmentProblem
+from isthmus.errors import AttemptLost, EnvironmentProblem
 from isthmus.model.job import Training
-from isthmus.ports import TrainingRun
+from isthmus.ports import Flag, TrainingRun
 from isthmus.rig import containers, warden
 from isthmus.rig.contract import Layout
 from isthmus.rig.gpus import Share
@@ -39,6 +39,8 @@ if words[0] == "info":
 if words[:2] == ["image", "inspect"]:
     sys.exit(0 if os.path.exists(folder + "/pulled") else 1)
 if words[0] == "pull":
+    if os.path.exists(folder + "/slow-registry"):
+        os.execvp("tail", ["tail", "-f", "/dev/null"])
     if os.path.exists(folder + "/no-registry"):
         sys.exit("trying\\nError: connection refused")
     open(folder + "/pulled", "w").close()
@@ -114,7 +116,7 @@ def run(world: World, standin: Standin, script: str, **changes: Any) -> Training
     return runner.run(request(world, script, **changes), threading.Event())
 
 
-def nobody(framework: str, version: str) -> Path:
+def nobody(framework: str, version: str, stop: Flag) -> Path:
     raise AssertionError("an image needs no environment")
 
 
@@ -170,6 +172,14 @@ def test_an_image_that_cannot_be_pulled_is_the_rigs_trouble(world: World, podman
     (podman.folder / "no-registry").touch()
     with pytest.raises(EnvironmentProblem, match=r"podman cannot pull .*: Error: connection refused"):
         run(world, podman, ENDS)
+
+
+def test_a_stop_is_heard_while_an_image_is_pulled(world: World, podman: Standin) -> None:
+    (podman.folder / "slow-registry").touch()
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(AttemptLost, match="stopped while podman pull ran"):
+        world.runner(engine=engine(podman), interpreter=nobody).run(request(world, ENDS), stop)
 
 
 def test_an_engine_that_fails_is_the_rigs_trouble_and_a_script_that_fails_its_own(

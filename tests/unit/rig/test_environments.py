@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from isthmus.errors import EnvironmentProblem, InvalidJob
+from isthmus.errors import AttemptLost, EnvironmentProblem, InvalidJob
 from isthmus.rig.environments import MARKER, Environments, find_uv, source_folder
 
 FAKE_UV = """#!/bin/sh
@@ -108,6 +110,36 @@ def test_a_uv_that_only_looks_like_one_is_passed_over(
     monkeypatch.setenv("ISTHMUS_UV", str(shims / "uv"))
     with pytest.raises(EnvironmentProblem, match="no working uv"):
         find_uv()
+
+
+def test_a_stop_is_heard_while_an_environment_is_built_and_it_is_built_anew(
+    tmp_path: Path, definitions: Path
+) -> None:
+    uv, stop = fake_uv(tmp_path, "echo fetching; exec tail -f /dev/null"), threading.Event()
+
+    def hear(line: str) -> None:
+        if line == "fetching":
+            stop.set()
+
+    environments = Environments(tmp_path / "envs", uv=uv, definitions=definitions, progress=hear)
+    with pytest.raises(AttemptLost, match="stopped while uv sync ran"):
+        environments.ensure("mxnet", "1.9.1", stop)
+    stop.clear()
+    fake_uv(tmp_path, MAKES_AN_INTERPRETER.format(python=fake_python(tmp_path)))
+    assert environments.ensure("mxnet", "1.9.1", stop).exists()
+
+
+def test_a_stop_is_heard_while_another_agent_builds(tmp_path: Path, definitions: Path) -> None:
+    uv = fake_uv(tmp_path, MAKES_AN_INTERPRETER.format(python=fake_python(tmp_path)))
+    environments = Environments(tmp_path / "envs", uv=uv, definitions=definitions)
+    folder = environments.ensure("mxnet", "1.9.1").parents[1]
+    (folder / MARKER).unlink()
+    stop = threading.Event()
+    stop.set()
+    with (tmp_path / "envs" / f"{folder.name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(AttemptLost, match="another agent built mxnet"):
+            environments.ensure("mxnet", "1.9.1", stop)
 
 
 def test_what_was_not_used_for_long_makes_room_for_what_is_built(tmp_path: Path, definitions: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 import textwrap
@@ -31,6 +32,7 @@ from isthmus.model.device import DeviceDescriptor
 from isthmus.model.messages import Work
 from isthmus.ports import Item
 from isthmus.rig import control, identity, logs
+from isthmus.rig.joblog import JobLog
 from isthmus.rig.presence import Doing, Presence
 from isthmus.rig.progress import MAX_METRICS, Progress
 from isthmus.rig.services import Services
@@ -120,6 +122,19 @@ def test_a_table_that_is_away_hears_of_it_later_and_one_that_refuses_is_reported
         world.clock.sleep(400)
         world.presence.look()
     assert [event for event, _ in world.said] == ["presence is not told"]
+    world.records.trouble = None
+    world.clock.sleep(400)
+    world.presence.look()
+    assert world.item()["agent"] == "a1"
+
+
+def test_an_error_of_any_kind_is_reported_once_and_told_later() -> None:
+    world = World()
+    world.records.trouble = ValueError("not JSON")
+    for _ in range(3):
+        world.clock.sleep(400)
+        world.presence.look()
+    assert world.said == [("presence is not told", {"error": "ValueError: not JSON"})]
     world.records.trouble = None
     world.clock.sleep(400)
     world.presence.look()
@@ -243,6 +258,19 @@ def test_however_many_metrics_a_script_prints_the_item_stays_small() -> None:
     assert told(world)["metrics"]["m0"] == 7.0
 
 
+def test_news_outlast_an_error_of_any_kind_and_names_stay_short() -> None:
+    world = World()
+    news = progress(world)
+    news.take(f"loss=0.5 {'n' * 201}=1")
+    world.records.trouble = ValueError("not JSON")
+    news.tell()
+    news.tell()
+    assert [fields["error"] for _, fields in world.said] == ["ValueError: not JSON"]
+    world.records.trouble = None
+    news.tell()
+    assert told(world)["metrics"] == {"loss": 0.5}
+
+
 AGENT = """
 import signal, sys, time
 from pathlib import Path
@@ -319,6 +347,34 @@ def test_a_log_is_followed_until_nobody_writes_it(tmp_path: Path) -> None:
         return not writers
 
     assert b"".join(logs.follow(path, ManualClock(), over)) == b"one\ntwo\n"
+
+
+def test_a_log_is_followed_and_read_beyond_its_first_part(tmp_path: Path) -> None:
+    path = attempt_log(tmp_path, f"{KEY}-1", "")
+    numbers = iter(range(60))
+
+    def write(log: JobLog, lines: int) -> None:
+        for _ in range(lines):
+            log.write(f"line {next(numbers):04d}\n".encode())
+
+    with JobLog(path, head_bytes=100, tail_bytes=100) as log:
+        rounds = iter(range(16))
+
+        def over() -> bool:
+            if next(rounds, None) is None:
+                return True
+            write(log, 3)
+            return False
+
+        followed = b"".join(logs.follow(path, ManualClock(), over)).decode().splitlines()
+        assert followed == [f"line {number:04d}" for number in range(48)]
+        assert b"line 0047\n" in b"".join(logs.read(path))
+        assert len(b"".join(logs.read(path, tail_bytes=30))) == 30
+        other = attempt_log(tmp_path, "ffff-1", "")
+        os.utime(other, (3e9, 3e9))
+        assert logs.log_of(tmp_path) == other
+        os.utime(path.with_name("train.log.0"), (4e9, 4e9))
+        assert logs.log_of(tmp_path) == path
 
 
 def unit(**changes: Any) -> Unit:

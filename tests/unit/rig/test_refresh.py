@@ -127,6 +127,9 @@ def test_a_changed_file_is_registered_and_nothing_measured(joined: Joined) -> No
     joined.refresher().refresh()
     assert joined.devices.registered == 2, "it stays overridden"
     (joined.folder / "rig" / FILE).unlink()
+    joined.refresher().refresh()
+    assert joined.devices.registered == 2, "the agent of another GPU has no file in its folder"
+    (joined.folder / "rig" / FILE).write_text("")
     found = joined.refresher().refresh()
     assert (found.cores, found.overrides) == (8, {}), "what was discovered is back"
 

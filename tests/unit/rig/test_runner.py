@@ -11,7 +11,8 @@ from rig_world import LEAVES_A_MODEL, World, training, zip_of
 
 from isthmus.errors import InvalidJob
 from isthmus.ports import TrainingRun
-from isthmus.rig.child import metrics_in
+from isthmus.rig.child import Record, metrics_in
+from isthmus.rig.joblog import JobLog
 from isthmus.rig.runner import GRACE_SECONDS, TrainingRequest
 from isthmus.rig.warden import RUN_ID, kill_run
 
@@ -92,6 +93,17 @@ def test_metrics_are_the_last_finite_values_that_were_printed(world: World) -> N
 )
 def test_metrics_in(line: str, found: dict[str, float]) -> None:
     assert metrics_in(line) == found
+
+
+def test_however_many_metrics_a_script_prints_the_outcome_fits_into_a_table(tmp_path: Path) -> None:
+    with JobLog(tmp_path / "log", head_bytes=1000, tail_bytes=1000) as log:
+        record = Record(log)
+        record.take(f"{'n' * 201}=1".encode())
+        for number in range(1500):
+            record.take(f"m{number}={number}".encode())
+        record.take(b"m0=7 m1400=7 m1=1e-200")
+    assert len(record.metrics) == 1000
+    assert (record.metrics["m0"], record.metrics["m1"], record.metrics["m999"]) == (7.0, 0.0, 999.0)
 
 
 def test_the_log_and_the_callback_get_every_line_and_the_tail_the_last_ones(world: World) -> None:
