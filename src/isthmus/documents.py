@@ -23,7 +23,7 @@ def decode(kind: type[T], raw: bytes | str, what: str, *, max_bytes: int = MAX_D
     """Parse JSON into ``kind``.
 
     Raises:
-        InvalidDocument: over ``max_bytes``, not JSON, or not of that schema; ``what`` names it.
+        InvalidDocument: over ``max_bytes``, not JSON, nested too deep, or not of that schema; ``what`` names it.
     """
     if len(raw) > max_bytes:
         raise InvalidDocument(
@@ -31,6 +31,8 @@ def decode(kind: type[T], raw: bytes | str, what: str, *, max_bytes: int = MAX_D
         )
     try:
         return msgspec.json.decode(raw, type=kind)
+    except RecursionError as error:
+        raise InvalidDocument(f"{what} is nested too deep to be read") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidDocument(f"{what} cannot be used: {error}") from error
 

@@ -103,6 +103,8 @@ def _parsed(path: Path, what: str) -> Any:
         return documents.decode(object, raw, f"{what} {path}")
     try:
         return yaml.safe_load(raw)
+    except RecursionError as error:
+        raise InvalidDocument(f"{path} is nested too deep to be read") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidDocument(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 

@@ -69,8 +69,11 @@ def _from_npy(path: Path) -> Any:
     try:
         # From the file, page by page: samples may be larger than memory; only those drawn are read.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read as an array (.npy): {error}") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read as an array (.npy): {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        # numpy's own sentence advises to unpickle the file.
+        raise InvalidInput(f"{path} is no .npy array, as numpy.save writes it") from error
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"{path} must hold one array of numbers, [samples, ...], as numpy.save writes it")
     return array

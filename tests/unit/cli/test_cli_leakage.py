@@ -189,7 +189,7 @@ def test_the_table_names_tensors_figures_and_decoders(tmp_path: Path) -> None:
     [
         (["net.onnx", "--samples", "gone.npy"], "gone.npy cannot be read as an array"),
         (["net.onnx", "--samples", "gone.npz"], "gone.npz cannot be read"),
-        (["net.onnx", "--samples", "net.onnx"], "net.onnx cannot be read as an array"),
+        (["net.onnx", "--samples", "net.onnx"], "net.onnx is no .npy array, as numpy.save writes it"),
         (["net.onnx", "--samples", "."], "is a folder; name a file, or with a dataset's folder its --job"),
         (["net.onnx", "--samples", ".", "--job", "gone.yaml"], "the job gone.yaml cannot be read"),
         (["net.onnx", "--samples", ".", "--job", "policy.yaml"], "needs a job with `evaluation.inputs`"),

@@ -233,6 +233,11 @@ def test_the_schema_fits_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
         ([*CASE, "--dimension", "sequence"], "--dimension needs NAME=N"),
         ([*CASE, "--batch", "0"], "needs a batch and micro-batches of at least 1"),
         ([*CASE, "--time-limit", "0"], "needs a time limit above 0 s"),
+        ([*CASE, "--time-limit", "nan"], "needs a time limit above 0 s, and a finite one; asked was nan s"),
+        ([*CASE, "--deadline", "nan"], "needs a finite deadline, in seconds, of 0 or more; asked was nan"),
+        ([*CASE, "--microbatches", "10001"], "needs at most 10,000 micro-batches of a step"),
+        ([*CASE, "--policy", "deep.yaml"], "deep.yaml is nested too deep to be read"),
+        ([*CASE, "--policy", "deep.json"], "the policy deep.json is nested too deep to be read"),
         ([*CASE, "--threshold", "-1"], "needs a threshold of at least 0"),
         ([*CASE, "--source", "moon"], "the raw input lies at moon"),
         ([*CASE, "--policy", "near.yaml"], "the policy near.yaml cannot be used"),
@@ -249,6 +254,8 @@ def test_a_mistake_is_one_sentence(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     (folder / "bad.yaml").write_text("id: [")
+    for name in ("deep.yaml", "deep.json"):
+        (folder / name).write_text("[" * 100_000)
     if arguments == ["plan", "far.json"]:
         arguments = [*arguments, "--devices", "near.yaml"]
     if arguments in (["plan", "gone.json"], ["plan", "gone.onnx"], ["plan", "near.yaml"]):

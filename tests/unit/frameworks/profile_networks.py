@@ -69,3 +69,26 @@ def tied(path: Path) -> Path:
     inputs = [value(name, ["batch", 8], TensorProto.INT64) for name in ("ids", "more")]
     held = [weights("table", 100, 32), weights("small", 32)]
     return save(path, nodes, inputs, [value("out", ["batch", 8, 32])], held)
+
+
+def branching(path: Path) -> Path:
+    """An If whose branches read the raw input ``x``, ``h`` and the weights ``w3``, which it does not list."""
+
+    def branch(name: str, kind: str) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node("MatMul", ["h", "w3"], [f"{name}_h"]),
+            helper.make_node(kind, ["x", f"{name}_h"], [f"{name}_out"]),
+        ]
+        return helper.make_graph(nodes, name, [], [value(f"{name}_out", ["batch", 64])])
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["h"], name="first"),
+        helper.make_node("ReduceMax", ["h"], ["most"], name="most", keepdims=0),
+        helper.make_node("Cast", ["most"], ["cond"], name="ask", to=TensorProto.BOOL),
+        helper.make_node(
+            "If", ["cond"], ["z"], name="if", then_branch=branch("t", "Add"), else_branch=branch("e", "Mul")
+        ),
+        helper.make_node("MatMul", ["z", "w2"], ["y"], name="last"),
+    ]
+    held = [weights(name, 64, 64) for name in ("w1", "w2", "w3")]
+    return save(path, nodes, [value("x", ["batch", 64])], [value("y", ["batch", 64])], held)

@@ -220,7 +220,7 @@ def test_what_cannot_be_measured_says_so(tmp_path: Path, trained: Path, pixels: 
     ):
         measure(trained, pixels, ["nowhere"])
     (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(InvalidInput, match=r"text\.npy cannot be read as an array"):
+    with pytest.raises(InvalidInput, match=r"text\.npy is no \.npy array, as numpy\.save writes it"):
         measure_leakage(trained, tmp_path / "text.npy")
 
 

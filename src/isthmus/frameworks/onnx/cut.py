@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isthmus.errors import InvalidCase
+from isthmus.frameworks.onnx.bodies import reads
 from isthmus.frameworks.onnx.fuse import groups
 from isthmus.frameworks.onnx.read import Graph, load_onnx, name_nodes, optimise, read, shapes_at
 
@@ -44,7 +45,7 @@ class Cutter:
         source = self.model.graph
         nodes = [source.node[v] for group in self.groups[start:end] for v in sorted(group.nodes)]
         made = {name for node in nodes for name in node.output if name}
-        read_names = list(dict.fromkeys(name for node in nodes for name in node.input if name))
+        read_names = list(dict.fromkeys(name for node in nodes for name in reads(node)))
         weights = [entry for entry in source.initializer if entry.name in set(read_names)]
         held = {entry.name for entry in weights}
         inputs = [name for name in read_names if name not in made and name not in held]
@@ -65,7 +66,7 @@ class Cutter:
     def _wanted(self, start: int, end: int, made: set[str]) -> list[str]:
         graph = self.graph.model.graph
         outside = [group for i, group in enumerate(self.groups) if not start <= i < end]
-        asked = {name for group in outside for v in group.nodes for name in graph.node[v].input}
+        asked = {name for group in outside for v in group.nodes for name in reads(graph.node[v])}
         asked |= {entry.name for entry in graph.output}
         return sorted(made & asked)
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from isthmus.frameworks.onnx.bodies import reads
+
 if TYPE_CHECKING:
     import onnx
 
@@ -50,7 +52,7 @@ def groups(graph: onnx.GraphProto) -> list[Group]:
 def _readers(graph: onnx.GraphProto) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for v, node in enumerate(graph.node):
-        for name in node.input:
+        for name in reads(node):
             found.setdefault(name, []).append(v)
     return found
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from isthmus.errors import InvalidInput, InvalidModel
 from isthmus.frameworks.onnx import decoders, read, runtime
+from isthmus.frameworks.onnx.bodies import reads
 from isthmus.frameworks.onnx.decoders import Rows
 from isthmus.frameworks.onnx.local_decoder import local
 from isthmus.model.leakage import Leakage, LeakageReport
@@ -130,9 +131,8 @@ class _Network:
         numbers |= {
             name for name, array in arrays.items() if array.dtype.itemsize == 1 and array.dtype != bool
         }
-        readers = {name for node in graph.node for name in node.input}
-        moving = self._moving()
-        self.read_again = [name for name in made if name in readers & numbers & moving]
+        readers = self._moving().intersection(name for node in graph.node for name in reads(node))
+        self.read_again = [name for name in made if name in readers & numbers]
         """Tensors that another operator reads, depend on the input and are no shapes or indices."""
 
     def check(self, cuts: Iterable[tuple[str, ...]]) -> None:
@@ -236,10 +236,10 @@ class _Network:
         return flat
 
     def _moving(self) -> set[str]:
-        """Return the tensors that depend on the input; a node's subgraphs are taken to read anything."""
+        """Return the tensors that depend on the input."""
         found = {self._input}
         for node in self._model.graph.node:
-            if found.intersection(node.input) or any(entry.HasField("g") for entry in node.attribute):
+            if found.intersection(reads(node)):
                 found.update(node.output)
         return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isthmus.errors import InvalidModel
+from isthmus.frameworks.onnx.bodies import reads
 from isthmus.frameworks.onnx.fuse import Group, groups
 from isthmus.frameworks.onnx.kinds import Node, Work, weigh
 from isthmus.frameworks.onnx.read import ELEMENT_BYTES, Graph, Shape, load_onnx, read
@@ -96,9 +97,8 @@ def _operator(graph: Graph, group: Group, parameters: Mapping[str, onnx.TensorPr
     nodes = [graph.model.graph.node[v] for v in group.nodes]
     works = [_weigh(node_of(graph, v, parameters), nodes[i].domain) for i, v in enumerate(group.nodes)]
     inside = {name for node in nodes[:-1] for name in node.output}
-    read_names = tuple(
-        dict.fromkeys(name for node in nodes for name in node.input if name and name not in inside)
-    )
+    known = (parameters.keys() | graph.shapes.keys()) - inside
+    read_names = tuple(dict.fromkeys(name for node in nodes for name in reads(node) if name in known))
     inputs = tuple(name for name in read_names if name not in parameters)
     outputs = tuple(name for name in nodes[-1].output if name and name in graph.shapes)
     name = nodes[0].name

@@ -79,7 +79,9 @@ def _anywhere(case: LoadCase, floor: float, until: float, workers: int) -> Found
     if first is None:
         if (terms := size(case, blocks)) > MOST_TERMS:
             return Found(None, floor, closed=False, given_up=_not_built(terms))
-        found = Constraints(case, blocks, None, floor).solve(_left(until), workers, first_only=True)
+        found = _sound(
+            case, Constraints(case, blocks, None, floor).solve(_left(until), workers, first_only=True)
+        )
         if found.stages is None:
             return found
         first = found.stages
@@ -93,11 +95,21 @@ def _constrained(case: LoadCase, floor: float, until: float, workers: int) -> Fo
         return Found(first, floor, closed=True)
     if (terms := size(case, blocks)) > MOST_TERMS:
         return Found(first, floor, closed=False, given_up=_not_built(terms), method=ranges.METHOD)
-    found = Constraints(case, blocks, first, floor).solve(_left(until), workers)
+    found = _sound(case, Constraints(case, blocks, first, floor).solve(_left(until), workers))
     known = [stages for stages in (found.stages, first) if stages is not None]
     if not known:
         return found
-    return Found(min(known, key=lambda stages: verify.objective(case, stages)), found.bound, found.closed)
+    best = min(known, key=lambda stages: verify.objective(case, stages))
+    return dataclasses.replace(found, stages=best)
+
+
+def _sound(case: LoadCase, found: Found) -> Found:
+    """Leave out stages that fit only as the programme counts memory, rounded down."""
+    if found.stages is None or not verify.violations(case, found.stages):
+        return found
+    return Found(
+        None, found.bound, closed=False, given_up="memory was counted in units that are too coarse for it"
+    )
 
 
 def _not_built(terms: int) -> str:

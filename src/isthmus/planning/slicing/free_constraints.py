@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STEPS = 2**24
 """Integer units of the first plan's value: rounding loses at most one part in that for each operator."""
 MEMORY_STEPS = 2**40
-"""Whole bytes up to a tebibyte."""
+"""Integer units of the largest block's memory; whole bytes up to a tebibyte are counted as they are."""
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,15 @@ class Constraints:
         import numpy as np
 
         # A sum of what was rounded down is at most the room rounded down: no plan that fits is lost.
-        unit = max(float(self.blocks.memory_bytes.max()) / MEMORY_STEPS, 1.0)
-        needs = np.floor(self.blocks.memory_bytes / unit).astype(int)
+        memory = self.blocks.memory_bytes
+        finest = 1.0 if (memory == np.floor(memory)).all() else 1e-300
+        unit = max(float(memory.max()) / MEMORY_STEPS, finest)
+        needs = [int(need) for need in np.floor(memory / unit)]
         for d, room in enumerate(self.case.capacity_bytes):
-            if np.isfinite(room):
-                most = int(np.floor(room * (1 + verify.TOLERANCE) / unit))
-                self.model.add(
-                    sum(int(need) * row[d] for need, row in zip(needs, self.x, strict=True)) <= most
-                )
+            most = room * (1 + verify.TOLERANCE) / unit
+            if most < sum(needs):
+                held = sum(need * row[d] for need, row in zip(needs, self.x, strict=True))
+                self.model.add(held <= int(most))
 
     def _loads(self) -> None:
         parts = [[self._computing(d)] for d in range(len(self.case.devices))]
@@ -207,5 +208,6 @@ def _everything(case: LoadCase) -> float:
     import numpy as np
 
     seconds = np.where(np.isfinite(case.seconds), case.seconds, 0.0).max(axis=1).sum()
-    pace = max(float(case.send_seconds.max()), float(case.receive_seconds.max()))
+    apart = ~np.eye(len(case.devices), dtype=bool)
+    pace = max(float(paces[apart].max(initial=0.0)) for paces in (case.send_seconds, case.receive_seconds))
     return float(seconds) + 2 * pace * sum(signal.size for signal in case.graph.signals)

@@ -17,6 +17,7 @@ from msgspec import structs
 from isthmus.errors import NoPlan
 from isthmus.model.leakage import LeakageReport
 from isthmus.planning.slicing import build, choose, leakage, verify
+from isthmus.planning.slicing.divided import divisible
 from isthmus.planning.slicing.exposure import crossing, places, zones
 from isthmus.planning.slicing.problem import Problem, placed
 from isthmus.planning.slicing.solution import Solution, Stage
@@ -29,8 +30,12 @@ NAMED = 3
 """So many refusals are told."""
 SEARCH_SHARE = 0.75
 """Of the time limit; the rest is for the case's numbers, the verifier, and what the plan is compared with."""
+CONTIGUOUS_SHARE = 0.25
+"""Of the time limit; for slices that need not be contiguous, the part of the search that they are tried in."""
 LEAST_SECONDS = 1.0
-"""Of a search; the first one may have taken all the time that was given."""
+"""Of a search, or a quarter of the time limit; the first one may have taken all the time that was given."""
+GRACE = 0.1
+"""Of the time limit, beyond the search's share, for keeping more and more inside; then all of it is."""
 
 
 @dataclass(frozen=True)
@@ -64,29 +69,66 @@ def solve(given: Problem, report: LeakageReport | None) -> Solution:
     """Return the best plan found that the policy allows.
 
     Raises:
-        NoPlan: none is possible, or none was found in ``2 * MOST_ROUNDS`` plans; the message says what crosses.
+        NoPlan: none is possible, or none was found, not even with all inside that reads what depends on the raw
+            input; the message says what crosses.
         PlanUnsound: a method's plan did not pass the verifier.
     """
     started = time.perf_counter()
-    seconds = SEARCH_SHARE * given.request.time_limit_seconds
-    until = started + seconds
-    first = choose.solve(build.case_of(given), time_limit_seconds=seconds)
-    if offence(given, first.stages, report) is None:
-        return first
-    found = _search(given, first, report, until)
-    if given.request.objective == "throughput" and not given.request.contiguous and not found.exact:
-        found = _or_contiguous(given, found, report)
+    until = started + SEARCH_SHARE * given.request.time_limit_seconds
+    if not _may_be_contiguous(given):
+        found, refused = _solve(given, report, until)
+        return replace(found, seconds=time.perf_counter() - started) if refused else found
+    sooner = until - CONTIGUOUS_SHARE * given.request.time_limit_seconds
+    try:
+        found, refused = _solve(given, report, sooner)
+    except NoPlan:
+        other = _contiguous(given, report, until)
+        if other is None:
+            raise
+        # A bound of contiguous slices does not hold for others.
+        bound = min(divisible(build.load_case(given)), other.value)
+        given_up = "; ".join(filter(None, [other.given_up, "slices that are not contiguous"]))
+        seconds = time.perf_counter() - started
+        return replace(other, bound=bound, exact=False, given_up=given_up, seconds=seconds, certificate=None)
+    if not refused:
+        return found
+    if not found.exact:
+        found = _better(found, _contiguous(given, report, until))
     return replace(found, seconds=time.perf_counter() - started)
 
 
-def _or_contiguous(given: Problem, found: Solution, report: LeakageReport | None) -> Solution:
+def _solve(given: Problem, report: LeakageReport | None, until: float) -> tuple[Solution, bool]:
+    """Return the best plan found that is allowed, and whether others were refused."""
+    seconds = max(until - time.perf_counter(), _least_seconds(given))
+    first = choose.solve(build.case_of(given), time_limit_seconds=seconds)
+    if offence(given, first.stages, report) is None:
+        return first, False
+    return _search(given, first, report, until), True
+
+
+def _least_seconds(given: Problem) -> float:
+    return min(LEAST_SECONDS, given.request.time_limit_seconds / 4)
+
+
+def _may_be_contiguous(given: Problem) -> bool:
+    """Whether a pipeline's slices need not be contiguous, and something may be refused for what leaks."""
+    request = given.request
+    outside = any(not request.policy.allows_zone(device.zone) for device in given.devices)
+    return outside and request.objective == "throughput" and not request.contiguous
+
+
+def _contiguous(given: Problem, report: LeakageReport | None, until: float) -> Solution | None:
     """Slices that need not be contiguous may be: a pipeline sends less, and its search keeps less inside."""
     request = structs.replace(given.request, contiguous=True)
     try:
-        other = solve(replace(given, request=request), report)
+        return _solve(replace(given, request=request), report, until)[0]
     except NoPlan:
-        return found
-    if other.value >= found.value:
+        return None
+
+
+def _better(found: Solution, other: Solution | None) -> Solution:
+    """Return the better of two plans; a bound of slices that need not be contiguous holds for both."""
+    if other is None or other.value >= found.value:
         return found
     given_up = "; ".join(filter(None, [other.given_up, found.given_up]))
     return replace(
@@ -157,26 +199,46 @@ def _gradients(given: Problem, stages: Sequence[Stage]) -> Offence | None:
 
 
 def _search(given: Problem, first: Solution, report: LeakageReport | None, until: float) -> Solution:
-    waiting = [_Tried(first.value, 0, given, first)]
-    tried, skipped, reasons = {(given.inside, given.outside)}, float("inf"), list[str]()
-    for number in range(2 * MOST_ROUNDS):
-        if not waiting:
-            raise NoPlan("; ".join(list(dict.fromkeys(reasons))[:NAMED]))
-        best = heapq.heappop(waiting)
-        found = offence(best.given, best.solution.stages, report)
-        if found is None:
-            left = min((entry.solution.bound for entry in waiting), default=float("inf"))
-            return _proven(best.solution, min(left, skipped), number)
+    best, waiting = _Tried(first.value, 0, given, first), list[_Tried]()
+    tried, skipped, reasons, late = {(given.inside, given.outside)}, float("inf"), list[str](), False
+    end = until + GRACE * given.request.time_limit_seconds
+    while (found := offence(best.given, best.solution.stages, report)) is not None:
         reasons.append(found.reason)
-        late = number >= MOST_ROUNDS or time.perf_counter() > until
+        if not late and (len(reasons) > MOST_ROUNDS or time.perf_counter() > until):
+            # From here on one plan follows another, each with more inside, which ends.
+            late, best = True, replace(best, given=placed(given, best.given.inside, ()))
+            skipped = min([skipped, *(entry.solution.bound for entry in waiting)])
+            waiting.clear()
         if late or not found.complete:
             skipped = min(skipped, best.solution.bound)
-        for problem, solution in _children(best, (found.all,) if late else found.ways, tried, until):
+        ways = (found.all,) if late else found.ways
+        for problem, solution in _children(best, ways, tried, until) if time.perf_counter() < end else ():
             if solution is None:
                 skipped = min(skipped, best.solution.bound)
             else:
                 heapq.heappush(waiting, _Tried(solution.value, len(tried), problem, solution))
-    raise NoPlan(f"none of {2 * MOST_ROUNDS} plans may be carried out: {reasons[-1]}")
+        if not waiting:
+            solution = _all_inside(given, report) if late or skipped < float("inf") else None
+            if solution is None:
+                raise NoPlan("; ".join(list(dict.fromkeys(reasons))[:NAMED]))
+            return _proven(solution, skipped, len(reasons))
+        best = heapq.heappop(waiting)
+    left = min((entry.solution.bound for entry in waiting), default=float("inf"))
+    return _proven(best.solution, min(left, skipped), len(reasons))
+
+
+def _all_inside(given: Problem, report: LeakageReport | None) -> Solution | None:
+    """Return a plan with all inside that reads what depends on the raw input: nothing that tells of it leaves."""
+    telling = leakage.derived(given.profile)
+    readers = (
+        k for k, operator in enumerate(given.profile.operators) if telling.intersection(operator.inputs)
+    )
+    problem = placed(given, readers, ())
+    try:
+        found = choose.solve(build.case_of(problem), time_limit_seconds=_least_seconds(given))
+    except NoPlan:
+        return None
+    return found if offence(problem, found.stages, report) is None else None
 
 
 def _children(
@@ -185,14 +247,20 @@ def _children(
     tried: set[tuple[frozenset[int], frozenset[int]]],
     until: float,
 ) -> Iterator[tuple[Problem, Solution | None]]:
-    """Yield each way's best plan; None where it is not proven that there is none, nothing where it is."""
-    for way in ways:
+    """Yield each way's best plan; None where it is not proven that there is none, nothing where it is.
+
+    When time is up, of several ways the first alone is searched.
+    """
+    for number, way in enumerate(ways):
         problem = placed(parent.given, way.inside, way.outside)
         if (problem.inside, problem.outside) in tried:
             continue
-        tried.add((problem.inside, problem.outside))
-        seconds = max(until - time.perf_counter(), LEAST_SECONDS)
         started = time.perf_counter()
+        if number and started > until:
+            yield problem, None
+            continue
+        tried.add((problem.inside, problem.outside))
+        seconds = max(until - started, _least_seconds(problem))
         try:
             yield problem, choose.solve(build.case_of(problem), time_limit_seconds=seconds)
         except NoPlan:

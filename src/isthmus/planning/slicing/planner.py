@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -44,13 +45,14 @@ def make_plan(
         NoPlan: no plan meets every constraint; the message says what would make one.
         PlanUnsound: a method's plan did not pass the verifier.
     """
+    until = time.perf_counter() + request.time_limit_seconds
     if leakage is not None:
         check(profile, leakage)
     given = _given(profile, devices, request, leakage)
     try:
         solution = guarded.solve(given, leakage)
     except NoPlan as error:
-        raise loosened.explain(given, request, leakage, error) from error
+        raise loosened.explain(given, request, leakage, error, until) from error
     case = build.case_of(given)
     if current is not None:
         solution = _stable(given, case, solution, current, threshold, leakage)

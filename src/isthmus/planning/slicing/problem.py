@@ -15,6 +15,7 @@ from isthmus.model.device import DeviceDescriptor
 from isthmus.model.network import NetworkProfile, Tensor
 from isthmus.model.units import format_bytes
 from isthmus.planning.slicing.case import Graph, Signal
+from isthmus.planning.slicing.leakage import WITH_SUBGRAPHS
 from isthmus.planning.slicing.links import Route, routes
 from isthmus.planning.slicing.predict import operator_seconds
 from isthmus.planning.slicing.request import CAST_BYTES, Request
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+
+NAMED = 3
+"""So many refused devices are told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,7 @@ def problem(profile: NetworkProfile, devices: Sequence[DeviceDescriptor], reques
 
     Raises:
         InvalidCase: no devices, one named twice, an unknown source, or costs that nobody knows.
-        NoPlan: the raw input lies where the policy does not let it lie.
+        NoPlan: the raw input lies where the policy does not let it lie, or every device is refused as such.
     """
     import numpy as np
 
@@ -71,6 +75,8 @@ def problem(profile: NetworkProfile, devices: Sequence[DeviceDescriptor], reques
     source = names.index(request.source) if request.source else 0
     _check_source(devices[source], request)
     refused = tuple(_refusal(profile, device, request) for device in devices)
+    if all(refused):
+        raise NoPlan(_none_takes_part(profile, devices, request, refused))
     columns = [
         np.full(len(profile.operators), np.inf)
         if refused[d]
@@ -100,6 +106,29 @@ def _refusal(profile: NetworkProfile, device: DeviceDescriptor, request: Request
     if device.memory_bytes < working:
         return f"one operator reads and writes {format_bytes(working)}, and it has {format_bytes(device.memory_bytes)}"
     return ""
+
+
+def _none_takes_part(
+    profile: NetworkProfile,
+    devices: Sequence[DeviceDescriptor],
+    request: Request,
+    refused: Sequence[str],
+) -> str:
+    """Return why no device does, and what would make one."""
+    said = [f"{device.id}: {reason}" for device, reason in zip(devices, refused, strict=True)]
+    rest = f"; and {len(said) - NAMED} more" if len(said) > NAMED else ""
+    cure = f"a device for {request.usage}"
+    if any(request.usage in device.usage for device in devices):
+        smaller = f"a smaller batch than {request.batch:,}, or " if request.batch > 1 else ""
+        cure = f"{smaller}a device with more than {format_bytes(working_bytes(profile, request.batch))}"
+    return f"no device can take part: {'; '.join(said[:NAMED])}{rest}; {cure} would make a plan possible"
+
+
+def left_out(given: Problem) -> str:
+    """Return which devices run nothing and why, to follow a sentence; empty where there are none."""
+    said = [f"{name}: {reason}" for name, reason in zip(given.names, given.refused, strict=True) if reason]
+    rest = f"; and {len(said) - NAMED} more" if len(said) > NAMED else ""
+    return f"; left out are {'; '.join(said[:NAMED])}{rest}" if said else ""
 
 
 def working_bytes(profile: NetworkProfile, batch: int) -> int:
@@ -141,6 +170,7 @@ def _keep_raw_data(
     """What reads a tensor that may not leave runs where raw data may lie, if what makes the tensor does.
 
     Where it may run on either side, nothing is barred: the tensor leaves only by some assignments.
+    What has bodies stays inside too: a profile need not say what they read.
     """
     kept, held = request.leaky, frozenset(profile.inputs)
     if request.policy.may_leave != "everything":
@@ -148,7 +178,8 @@ def _keep_raw_data(
     barred = [d for d, device in enumerate(devices) if not request.policy.allows_zone(device.zone)]
     made_inside = set(held)
     for v, operator in enumerate(profile.operators):
-        if kept.intersection(operator.inputs) & made_inside:
+        unknown = bool(kept) and operator.kind in WITH_SUBGRAPHS
+        if unknown or kept.intersection(operator.inputs) & made_inside:
             seconds[v, barred] = float("inf")
         if not (seconds[v, barred] < float("inf")).any():
             made_inside.update(operator.outputs)

@@ -148,15 +148,16 @@ def anneal(
     """
     np.random.seed(seed)
     count = len(placed)
-    here = done[fill(order, active, back, limit, rows, signals, overlap, placed)]
+    taken = fill(order, active, back, limit, rows, signals, overlap, placed)
     for turn in range(turns):
-        if here >= done[count]:
+        if taken == count:
             return True
         new_order, new_active, new_back = order.copy(), active.copy(), back.copy()
         for _ in range(1 + np.random.randint(3)):
             _change(new_order, new_active, new_back)
-        there = done[fill(new_order, new_active, new_back, limit, rows, signals, overlap, placed)]
+        new_taken = fill(new_order, new_active, new_back, limit, rows, signals, overlap, placed)
+        gained = done[new_taken] - done[taken]
         heat = 0.02 * (1.0 - turn / turns) + 1e-6
-        if there >= here or np.random.random() < np.exp((there - here) / heat):
-            order[:], active[:], back[:], here = new_order, new_active, new_back, there
+        if gained >= 0.0 or np.random.random() < np.exp(gained / heat):
+            order[:], active[:], back[:], taken = new_order, new_active, new_back, new_taken
     return bool(fill(order, active, back, limit, rows, signals, overlap, placed) == count)

@@ -108,14 +108,14 @@ def family_of(case: LoadCase | StepCase, until: float) -> Family:
     if isinstance(case, StepCase):
         return relax_step.Steps(case)
     if case.contiguous or case.replicated:
-        return relax_load.Pipelines(case)
+        return relax_load.Pipelines(case, until)
     return relax_load.Anywhere(case, until)
 
 
 def remedies(family: Family, until: float) -> list[Remedy]:
     """Return what would make a plan possible, one remedy of each kind that does; two things where one is not enough."""
     found = _memory(family, until) or [*family.others(), *_allowed(family, until)]
-    return found or _both(family, until)
+    return found or _on_each(family) or _both(family, until)
 
 
 def _memory(family: Family, until: float) -> list[Remedy]:
@@ -155,11 +155,35 @@ def _on_all(family: Family) -> Remedy | None:
     if least.stages is None:
         return None
     needs = {d: needed for d, needed in family.needs(least.stages).items() if np.isfinite(room[d])}
-    times = remedy.factor(max((needed / room[d] for d, needed in needs.items() if room[d]), default=1.0))
     short = {names[d]: needed for d, needed in needs.items() if needed > room[d] * (1 + 1e-9)}
+    if not short:
+        return None
+    # At least 1: 0 times memory without a limit is no number.
+    times = max(
+        1.0, remedy.factor(max((needed / room[d] for d, needed in needs.items() if room[d]), default=1.0))
+    )
     missing = f"devices are short of memory together: as much as {remedy.every_device(short)} is needed"
     would_do = f"{times:g} times the memory on every device"
     return _seen(family.with_room(room * times), least, missing, would_do, least.proven)
+
+
+def _on_each(family: Family) -> list[Remedy]:
+    """So many bytes more on each of several devices: what a factor cannot do for one that has none."""
+    import numpy as np
+
+    room, names = family.case.capacity_bytes, family.case.devices
+    least = family.with_room(np.full(len(room), np.inf)).any_plan()
+    needs = family.needs(least.stages) if least.stages is not None else {}
+    more = {d: remedy.more_bytes(needed, float(room[d])) for d, needed in needs.items() if needed > room[d]}
+    if not more:
+        return []
+    short = {names[d]: needs[d] for d in more}
+    missing = f"devices are short of memory together: as much as {remedy.every_device(short)} is needed"
+    would_do = " and ".join(f"{remedy.size(extra)} more on {names[d]}" for d, extra in more.items())
+    roomy = room.copy()
+    roomy[list(more)] += list(more.values())
+    found = _seen(family.with_room(roomy), least, missing, would_do, proven=False)
+    return [found] if found is not None else []
 
 
 def _allowed(family: Family, until: float) -> list[Remedy]:
@@ -171,8 +195,8 @@ def _allowed(family: Family, until: float) -> list[Remedy]:
             break
         least = family.newly_on(members[0])
         complete = complete and least.proven
-        if least.stages is not None:
-            pairs = _new_pairs(family, least.stages)
+        # None new: a plan as it is, or one of a method that does not look at all of them.
+        if least.stages is not None and (pairs := _new_pairs(family, least.stages)):
             best.append((len(pairs), pairs, least))
     if not best:
         return []
@@ -196,7 +220,7 @@ def _both(family: Family, until: float) -> list[Remedy]:
     roomy = family.with_room(np.full(len(room), np.inf))
     for first in [*roomy.others(), *_allowed(roomy, until)]:
         changed = family_of(_narrow(first.case), until).with_room(room)
-        for second in _memory(changed, until)[:1]:
+        for second in (_memory(changed, until) or _on_each(changed))[:1]:
             missing = f"{first.missing}; then {second.missing}"
             would_do = f"{first.would_do} and {second.would_do}"
             return [Remedy(missing, would_do, second.case, least=False)]

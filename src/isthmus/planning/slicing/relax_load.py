@@ -28,17 +28,19 @@ if TYPE_CHECKING:
 
 QUESTION = 0.3
 """The part of the time left that one question may take."""
+LEAST_SECONDS = 0.5
+"""Of a question, however little time is left: most are answered in less."""
 MOST_IDEALS = 20_000
 """Beyond that, ranges of a few linear orders are looked at."""
 
 
 class _Loads:
-    """What both have in common."""
+    """What both have in common. ``until``: of ``time.perf_counter``."""
 
-    def __init__(self, case: LoadCase) -> None:
+    def __init__(self, case: LoadCase, until: float) -> None:
         import numpy as np
 
-        self.case = case
+        self.case, self.until = case, until
         self.allowed: NDArray[np.bool_] = np.isfinite(case.seconds)
 
     def kinds(self) -> Sequence[tuple[int, ...]]:
@@ -76,6 +78,10 @@ class _Loads:
         """Minimise the largest price of a device, of which one alone has any."""
         raise NotImplementedError
 
+    def _seconds(self) -> float:
+        """Return how long a question may take."""
+        return max(LEAST_SECONDS, (self.until - time.perf_counter()) * QUESTION)
+
     def _changed_seconds(self, pairs: Sequence[tuple[int, int]]) -> LoadCase:
         """What the operators take there is not known: as long as they take where that is longest."""
         import numpy as np
@@ -90,8 +96,8 @@ class Pipelines(_Loads):
     """Contiguous slices; of replicated ones the ranges of one order, which are all that is searched. Replicas need as
     much memory each as one device would: what is possible with them is possible without."""
 
-    def __init__(self, case: LoadCase) -> None:
-        super().__init__(case)
+    def __init__(self, case: LoadCase, until: float) -> None:
+        super().__init__(case, until)
         graph, order = case.graph, case.graph.topological
         edges = tuple(itertools.pairwise(order)) if case.replicated else graph.edges
         backward = () if case.replicated else graph.backward
@@ -113,7 +119,7 @@ class Pipelines(_Loads):
         )
         if lattice.applies(asked):
             return Least(None, False)
-        found = lattice.search(asked, most_ideals=MOST_IDEALS)
+        found = lattice.search(asked, most_ideals=MOST_IDEALS, time_limit_seconds=self._seconds())
         return Least(found.stages, bool(found.ideals) and self.whole)
 
     def memory_of_all(self) -> Least:
@@ -125,10 +131,10 @@ class Pipelines(_Loads):
         return self.least(np.where(self.allowed, part, np.inf), np.full(len(room), np.inf))
 
     def with_room(self, room: Floats) -> Pipelines:
-        return Pipelines(dataclasses.replace(self.case, capacity_bytes=room))
+        return Pipelines(dataclasses.replace(self.case, capacity_bytes=room), self.until)
 
     def with_allowed(self, pairs: Sequence[tuple[int, int]]) -> Pipelines:
-        return Pipelines(self._changed_seconds(pairs))
+        return Pipelines(self._changed_seconds(pairs), self.until)
 
     def others(self) -> list[Remedy]:
         """Slices that need not be contiguous."""
@@ -148,10 +154,6 @@ class Pipelines(_Loads):
 class Anywhere(_Loads):
     """Slices that may lie anywhere: blocks of co-located operators in bins."""
 
-    def __init__(self, case: LoadCase, until: float) -> None:
-        super().__init__(case)
-        self.until = until
-
     def least(self, price: Floats, room: Floats, elastic: Elastic = "no") -> Least:
         import numpy as np
 
@@ -170,15 +172,18 @@ class Anywhere(_Loads):
         model = sums_model.build(asked, tighter=sums_model.SLACK, elastic=elastic)
         if model is None:
             return Least(None, False)
-        outcome = model.programme.solve((self.until - time.perf_counter()) * QUESTION)
+        outcome = model.programme.solve(self._seconds())
         device_of = model.read(outcome)
         return Least(None if device_of is None else stages_of(graph, device_of), outcome.finished)
 
     def memory_of_all(self) -> Least:
         import numpy as np
 
-        price = np.where(self.allowed, 0.0, np.inf)
-        return self.least(price, self.case.capacity_bytes, elastic="together")
+        room = self.case.capacity_bytes
+        # What has none has none however often.
+        barred = (self.case.memory_bytes[:, None] > 0) & (room == 0)[None, :]
+        price = np.where(self.allowed & ~barred, 0.0, np.inf)
+        return self.least(price, room, elastic="together")
 
     def with_room(self, room: Floats) -> Anywhere:
         return Anywhere(dataclasses.replace(self.case, capacity_bytes=room), self.until)

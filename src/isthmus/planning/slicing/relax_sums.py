@@ -119,8 +119,8 @@ def _limits(case: SumCase, device_of: Ints) -> list[tuple[str, str]]:
         excess = limit_excess(case.graph, limit, device_of)
         if excess > 0:
             missing = (
-                f"needs a {limit.name} of {limit.most + excess:.6g} {limit.unit} where at most {limit.most:.6g} "
-                f"{limit.unit} is allowed"
+                f"{limit.name} would have to be {limit.most + excess:.6g} {limit.unit} or more, where at most "
+                f"{limit.most:.6g} {limit.unit} is allowed"
             )
             # Rounded up: what is named has to do.
             said.append((missing, f"{upward(excess)} {limit.unit} more"))

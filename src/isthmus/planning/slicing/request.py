@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -12,6 +13,8 @@ from isthmus.model.slicing import Objective
 
 Cast = Literal["", "float16", "int8"]
 CAST_BYTES: dict[str, int] = {"float16": 2, "int8": 1}
+MOST_MICROBATCHES = 10_000
+"""A step is simulated, each of its micro-batches on each slice."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +47,19 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidCase(
                 f"needs a batch and micro-batches of at least 1; asked were {self.batch} and {self.microbatches}"
             )
-        if self.time_limit_seconds <= 0:
-            raise InvalidCase(f"needs a time limit above 0 s; asked was {self.time_limit_seconds:g} s")
+        if self.microbatches > MOST_MICROBATCHES:
+            raise InvalidCase(
+                f"needs at most {MOST_MICROBATCHES:,} micro-batches of a step; asked were {self.microbatches:,}: "
+                f"make the batch larger"
+            )
+        if not 0 < self.time_limit_seconds < math.inf:
+            raise InvalidCase(
+                f"needs a time limit above 0 s, and a finite one; asked was {self.time_limit_seconds:g} s"
+            )
+        limits = {"deadline, in seconds": self.deadline_seconds, "price, in USD": self.max_usd_per_thousand}
+        for name, limit in limits.items():
+            if limit is not None and not 0 <= limit < math.inf:
+                raise InvalidCase(f"needs a finite {name}, of 0 or more; asked was {limit:g}")
         sums = self.objective in ("latency", "cost", "energy")
         if not sums and (self.deadline_seconds is not None or self.max_usd_per_thousand is not None):
             raise InvalidCase(

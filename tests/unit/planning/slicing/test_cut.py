@@ -11,7 +11,7 @@ from slicing_instances import brute_force, dag
 from sum_instances import any_links, best, line, tiers
 
 from isthmus.errors import InvalidCase, NoPlan, PlanUnsound
-from isthmus.planning.slicing import cut
+from isthmus.planning.slicing import choose, cut, sums
 from isthmus.planning.slicing.case import Graph, Signal, SumCase
 from isthmus.planning.slicing.certificates import check_cut
 from isthmus.planning.slicing.cut_network import build
@@ -192,6 +192,17 @@ def test_a_forged_certificate_is_refused() -> None:
     for said, wrong in forged.items():
         with pytest.raises(PlanUnsound, match=said):
             check_cut(case, wrong)
+
+
+def test_a_flow_that_proves_half_of_a_small_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = tiered(line([1.0, 1.0]), [[2e-10, FREE], [2e-10, 1e-10], [FREE, 1e-10]], [1e-10])
+    right = choose.solve(case, time_limit_seconds=1)
+    assert isinstance(right.certificate, CutCertificate)
+    half = dataclasses.replace(right.certificate, scale=right.certificate.scale * 2)
+    forged = dataclasses.replace(right, certificate=half)
+    monkeypatch.setattr(sums, "best", lambda case, time_limit_seconds: forged)
+    with pytest.raises(PlanUnsound, match="its flow proves"):
+        choose.solve(case, time_limit_seconds=1)
 
 
 def test_arcs_wider_than_the_case_allows_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from slicing_instances import brute_force, chain, dag, load_case, memory_binds
 
 from isthmus.errors import NoPlan
-from isthmus.planning.slicing import free
-from isthmus.planning.slicing.case import LoadCase
+from isthmus.planning.slicing import free, free_constraints
+from isthmus.planning.slicing.blocks import contract
+from isthmus.planning.slicing.case import Graph, LoadCase, Signal
 from isthmus.planning.slicing.divided import divisible
-from isthmus.planning.slicing.verify import verify
+from isthmus.planning.slicing.verify import objective, verify
 
 
 def instance(seed: int) -> LoadCase:
@@ -51,6 +53,58 @@ def test_equal_to_brute_force(count: int) -> None:
     possible = [outcome for outcome in outcomes if outcome is not None]
     assert len(possible) >= count
     assert sum(possible) >= len(possible) / 3, sum(possible)
+
+
+def packed(memory: list[float], room: list[float], *, contiguous: bool) -> LoadCase:
+    """Return operators of a second each, between which nothing is sent; links differ, so that a programme is built."""
+    n, m = len(memory), len(room)
+    pairs = np.array([[float(d == 0 and e == 1) for e in range(m)] for d in range(m)])
+    return LoadCase(
+        Graph(tuple(f"op{v}" for v in range(n)), ()),
+        tuple(f"d{k}" for k in range(m)),
+        np.ones((n, m)),
+        np.array(memory),
+        np.array(room),
+        send_seconds=pairs if contiguous else np.zeros((m, m)),
+        receive_seconds=pairs.T.copy() if contiguous else np.zeros((m, m)),
+        contiguous=contiguous,
+    )
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e13])
+def test_memory_counts_in_whatever_unit_it_is(scale: float, contiguous: bool) -> None:
+    """Parts of a byte, and more than the programme counts byte by byte."""
+    case = packed([0.75 * scale, 0.5 * scale, 0.25 * scale], [0.75 * scale] * 2, contiguous=contiguous)
+    found = free.solve(case, time_limit_seconds=5, workers=1)
+    assert verify(case, found) == pytest.approx(2.0)
+    none = dataclasses.replace(case, capacity_bytes=case.capacity_bytes * 0.9)
+    with pytest.raises(NoPlan, match="no slicing fits"):
+        free.solve(none, time_limit_seconds=5, workers=1)
+
+
+def test_a_plan_that_fits_only_as_it_was_rounded_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_constraints, "MEMORY_STEPS", 1)
+    for contiguous in (True, False):
+        case = packed([1.0, 0.5, 0.5], [1.2, 0.7], contiguous=contiguous)
+        assert brute_force(case) is None
+        with pytest.raises(NoPlan, match="no slicing was found"):
+            free.solve(case, time_limit_seconds=5, workers=1)
+
+
+def test_what_a_device_sends_to_itself_is_no_cost() -> None:
+    case = packed([0.0, 0.0], [1.0, 1.0], contiguous=True)
+    graph = dataclasses.replace(case.graph, signals=(Signal(0, (1,), 1.0),))
+    links = case.send_seconds + np.diag([np.inf, 0.0])
+    case = dataclasses.replace(case, graph=graph, send_seconds=links, contiguous=False)
+    barred = dataclasses.replace(case, seconds=np.array([[1.0, np.inf], [np.inf, 1.0]]))
+    for each in (case, barred):
+        best = brute_force(each)
+        assert best is not None
+        blocks = contract(each, contiguous=False)
+        found = free_constraints.Constraints(each, blocks, None, 0.0).solve(5.0, 1)
+        assert found.stages is not None
+        assert objective(each, found.stages) == pytest.approx(best[0])
 
 
 def test_what_the_time_limit_cost_is_said() -> None:

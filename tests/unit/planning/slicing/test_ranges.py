@@ -11,7 +11,7 @@ from slicing_instances import brute_force, chain, dag, load_case
 
 from isthmus.planning.slicing import divided, lattice, ranges
 from isthmus.planning.slicing.blocks import contract
-from isthmus.planning.slicing.case import LoadCase
+from isthmus.planning.slicing.case import Graph, LoadCase
 from isthmus.planning.slicing.verify import objective, violations
 
 
@@ -56,6 +56,35 @@ def test_nothing_is_found_where_nothing_fits() -> None:
     case = dataclasses.replace(instance(1), capacity_bytes=np.zeros(len(instance(1).devices)))
     case = dataclasses.replace(case, memory_bytes=np.ones(len(case.graph.names)))
     assert ranges.improve(case, contract(case, contiguous=True), seconds=0.01) is None
+
+
+def pair(
+    seconds: list[list[float]], memory: list[float], room: list[float], *edges: tuple[int, int]
+) -> LoadCase:
+    """Return a contiguous case of operators in an order, between which nothing is sent."""
+    n, m = np.shape(seconds)
+    return LoadCase(
+        Graph(tuple(f"op{v}" for v in range(n)), (), order=edges),
+        tuple(f"d{k}" for k in range(m)),
+        np.array(seconds),
+        np.array(memory),
+        np.array(room),
+        send_seconds=np.zeros((m, m)),
+        receive_seconds=np.zeros((m, m)),
+    )
+
+
+@pytest.mark.parametrize("last", [0.0, 1e-30, np.inf])
+def test_operators_that_take_next_to_no_time_are_placed_too(last: float) -> None:
+    """The last one has no room beside the first."""
+    case = pair([[5e9, 5e9], [last, last], [0.0, 0.0]], [6.0, 1.0, 1.0], [6.0, 1.0], (0, 1), (1, 2))
+    assert brute_force(case) is None
+    assert ranges.improve(case, contract(case, contiguous=True), seconds=0.01) is None
+    if np.isfinite(last):
+        roomy = dataclasses.replace(case, capacity_bytes=np.array([2.0, 6.0]))
+        found = ranges.improve(roomy, contract(roomy, contiguous=True), seconds=0.01)
+        assert found is not None
+        assert not violations(roomy, found)
 
 
 def test_work_divided_at_will_is_a_bound_and_close_to_it_when_operators_are_added_up(

@@ -11,11 +11,12 @@ import pytest
 from sum_instances import best, every_assignment, line, tiers
 
 from isthmus.errors import NoPlan
-from isthmus.planning.slicing import choose, cut, relax, relax_sums, sums
+from isthmus.planning.slicing import choose, cut, relax, relax_load, relax_sums, sums
 from isthmus.planning.slicing.case import Graph, Limit, LoadCase, Signal, SumCase
 
 FREE = np.inf
 GIB = 1024.0**3
+ONE_EACH = np.array([[1, FREE], [FREE, 1], [FREE, 1]])
 
 
 def two(**changes: object) -> SumCase:
@@ -78,7 +79,7 @@ def test_a_missing_link_is_named_with_what_it_would_carry() -> None:
 def test_a_limit_says_by_how_much() -> None:
     price = Limit("price", "USD", 2.0, np.array([[1.0, 3.0]] * 3), np.zeros((2, 2)), np.zeros((2, 2)))
     assert relax.explain(two(limits=(price,))) == (
-        "needs a price of 3 USD where at most 2 USD is allowed; 1 USD more would make a plan possible"
+        "price would have to be 3 USD or more, where at most 2 USD is allowed; 1 USD more would make a plan possible"
     )
 
 
@@ -124,6 +125,43 @@ def test_slices_that_cannot_be_contiguous() -> None:
         "slices that need not be contiguous and 1.0 GiB (1,073,741,824 bytes) more on x would make a plan possible; "
         "less may do"
     )
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_devices_without_any_memory_need_bytes_and_no_factor(contiguous: bool) -> None:
+    said = relax.explain(loaded(capacity_bytes=np.zeros(2), contiguous=contiguous, seconds=ONE_EACH))
+    assert said == (
+        "devices are short of memory together: as much as 1.0 GiB (1,073,741,824 bytes) on x, "
+        "2.0 GiB (2,147,483,648 bytes) on y is needed; 1.0 GiB (1,073,741,824 bytes) more on x and "
+        "2.0 GiB (2,147,483,648 bytes) more on y would make a plan possible; less may do"
+    )
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_memory_without_a_limit_is_not_multiplied(contiguous: bool) -> None:
+    """The first device has none, the second any amount, and of the third nothing is used."""
+    case = loaded(
+        devices=("x", "y", "z"),
+        seconds=np.where(np.eye(3) > 0, 1.0, FREE),
+        memory_bytes=np.array([GIB, GIB, 0.0]),
+        capacity_bytes=np.array([0.0, FREE, GIB]),
+        send_seconds=np.ones((3, 3)),
+        receive_seconds=np.ones((3, 3)),
+        contiguous=contiguous,
+    )
+    assert relax.explain(case) == (
+        "needs 1.0 GiB (1,073,741,824 bytes) on x, which has 0 B; 1.0 GiB (1,073,741,824 bytes) more on x "
+        "would make a plan possible"
+    )
+
+
+def test_questions_about_a_pipeline_end_with_the_time() -> None:
+    """Late, each has the least time: the table is not filled, and nothing is proven."""
+    case = loaded(seconds=ONE_EACH, capacity_bytes=np.zeros(2))
+    late = relax.family_of(case, 0.0)
+    assert isinstance(late, relax_load.Pipelines)
+    assert late._seconds() == late.with_room(np.ones(2))._seconds() == relax_load.LEAST_SECONDS
+    assert late.with_allowed([(0, 1)])._seconds() == relax_load.LEAST_SECONDS
 
 
 def test_links_that_a_pipeline_cannot_do_without_are_named() -> None:

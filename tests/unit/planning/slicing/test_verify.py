@@ -96,6 +96,19 @@ def test_a_wrong_value_or_bound_is_refused() -> None:
             verify(two_devices(), dataclasses.replace(right, **wrong))
 
 
+def test_a_small_value_is_held_to_as_many_digits() -> None:
+    stages, small = from_assignment((0, 0, 1)), 1e-9
+    whole = two_devices()
+    links = {"send_seconds": whole.send_seconds * small, "receive_seconds": whole.receive_seconds * small}
+    case = dataclasses.replace(whole, seconds=whole.seconds * small, **links)
+    value = objective(case, stages)
+    right = Solution(stages, value, value, "hand", True)
+    assert verify(case, right) == value
+    for wrong in ({"value": value * 0.99}, {"bound": value * 1.01}):
+        with pytest.raises(PlanUnsound, match="hand claims"):
+            verify(case, dataclasses.replace(right, **wrong))
+
+
 def test_sums_tiers_and_limits() -> None:
     case = SumCase(
         graph=LINE,
