@@ -185,7 +185,9 @@ def _be_agent(url: str, folder: str) -> None:
     from isthmus.rig.runner import JobRunner
 
     where = Path(folder)
-    runner = JobRunner(interpreter=lambda name, version, stop: Path(sys.executable), source=source_folder(where))
+    runner = JobRunner(
+        interpreter=lambda name, version, stop: Path(sys.executable), source=source_folder(where)
+    )
     agent = stack.agent(url, where, _tell if os.environ.get("ISTHMUS_TIMES") else _silent, runner)
     obey_signals(agent)
     agent.run()

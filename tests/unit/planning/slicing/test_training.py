@@ -53,9 +53,9 @@ def line(**changes: object) -> StepCase:
     ("replicated", "seeds"),
     [
         (False, range(30)),
-        pytest.param(False, range(30, 260), marks=pytest.mark.slow),
+        pytest.param(False, range(30, 1000), marks=pytest.mark.slow),
         (True, range(30)),
-        pytest.param(True, range(60), marks=pytest.mark.slow),
+        pytest.param(True, range(200), marks=pytest.mark.slow),
     ],
 )
 def test_every_value_equals_brute_force(replicated: bool, seeds: range) -> None:
