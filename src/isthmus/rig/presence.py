@@ -21,11 +21,11 @@ from isthmus.model.units import utc_of
 from isthmus.ports import Clock, Metrics, Records, Threads
 from isthmus.rig.services import Report
 from isthmus.rig.waiting import WaitingList
+from isthmus.workflows.rig_status import SILENT_SECONDS
 
 LOOK_SECONDS = 1.0
-RUNNING_SECONDS, IDLE_SECONDS = 30.0, 300.0
+RUNNING_SECONDS, IDLE_SECONDS = 30.0, SILENT_SECONDS / 2
 """Between two writes that say nothing new; an idle agent costs about a cent of writes a month."""
-SILENT_SECONDS = 2 * IDLE_SECONDS
 METRICS_SECONDS = 60.0
 KEPT_SECONDS = 7 * 86_400
 """How long an agent that left is still shown."""
@@ -124,9 +124,11 @@ class Presence:
         place = {"pk": layout.rig_pk(self._rig), "sk": layout.agent_sk(self._agent)}
         kept = {"expires_at": int(now) + KEPT_SECONDS}
         self._told, self._told_at = doing, now
-        self._safely(
+        written = self._safely(
             "presence is not told", lambda: self._records.put(place | msgspec.to_builtins(item) | kept)
         )
+        if not written:
+            self._told_at = float("-inf")
 
     def _measure(self, *, busy: bool) -> None:
         """Send what waits and runs; once more when both ended, so that the last value is none of work."""
@@ -145,16 +147,20 @@ class Presence:
             values["GpuUsePercent"] = use
         self._metrics.send(values, {"rig": self._rig})
 
-    def _safely(self, what: str, call: Callable[[], None]) -> None:
-        """Nothing that an agent says of itself may end its work; a refusal is reported once."""
+    def _safely(self, what: str, call: Callable[[], None]) -> bool:
+        """Nothing that an agent says of itself may end its work; a refusal is reported once.
+
+        False: the service was away, and the next look may find it there.
+        """
         try:
             call()
         except (Unavailable, Conflict):
-            return  # the next look tells it
+            return False
         except PermissionMissing as error:
             self._once(what, str(error))
         except Exception as error:  # a thread that dies of it would make the agent a silent one
             self._once(what, f"{type(error).__name__}: {error}")
+        return True
 
     def _once(self, what: str, error: str) -> None:
         if what not in self._refused:

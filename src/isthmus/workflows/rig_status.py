@@ -14,7 +14,7 @@ from isthmus.model.device import DeviceDescriptor
 from isthmus.ports import Clock, Devices, Item, Records
 
 SILENT_SECONDS = 600.0
-"""An agent says something at least every 300 s (``rig.presence.IDLE_SECONDS``): twice that is silence."""
+"""An agent says something at least twice within this (``rig.presence``)."""
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):

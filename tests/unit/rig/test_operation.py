@@ -117,6 +117,9 @@ def test_a_table_that_is_away_hears_of_it_later_and_one_that_refuses_is_reported
     world.records.trouble = Unavailable("no route")
     world.presence.look()
     assert world.said == []
+    world.records.trouble = None
+    world.presence.look()
+    assert world.item()["agent"] == "a1", "at the next look, not after five minutes"
     world.records.trouble = PermissionMissing("dynamodb:PutItem")
     for _ in range(3):
         world.clock.sleep(400)
