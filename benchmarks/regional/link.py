@@ -50,6 +50,9 @@ class Link:
         except OSError:
             near.close()
             return
+        # Before anybody else knows the two: a cut may close them at once.
+        for end in (near, far):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             refused = self._is_cut
             if not refused:
@@ -59,7 +62,6 @@ class Link:
             _close(far)
             return
         for source, sink in ((near, far), (far, near)):
-            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket) -> None:
