@@ -1,46 +1,42 @@
-"""Agents as real processes, killed at named moments and cut off the network, while jobs run through the bridge."""
+"""Agents as real processes, killed at their durable steps and at any moment, and cut off, while jobs run."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchmarks.regional import stack
 from benchmarks.regional.endpoint import Endpoint
-from benchmarks.regional.link import Link
 from benchmarks.regional.realtime import Machine
+from benchmarks.regional.recovery import Recovery, watch
+from benchmarks.regional.rigs import Rig
+from benchmarks.regional.steps import MOMENTS, claim
 
 AGENTS = 3
-MOMENTS = (
-    "work waits",
-    "work taken",
-    "attempt started",
-    "checkpoints",
-    "training started",
-    "checkpoint committed",
-    "attempt ended",
-    "recovered",
-    "agent started",
-    "",
-)
-"""An agent's events, next to its durable steps; the last one stands for any moment."""
-MOMENT_SECONDS = 0.15
-PAUSE_SECONDS = 0.4
-WATCHED, WATCH_SECONDS, DOWN_SECONDS = 0.3, 120.0, 45.0
-"""After so many of the kills that hit a training, nothing else is killed until it runs again; half of these agents
-come back only when the lease has run out."""
+AT_A_STEP = 0.6
+"""So many of the kills come before or after a durable step, each moment in its turn; the others come at any time."""
+CHOICE = 6
+STEP_EPOCHS = 6.0
+"""For so long an agent is waited for that comes to one of so many moments; then one that has a job is killed."""
+PATIENCE_SECONDS = 35.0
+"""For so long somebody is waited for that has a job: a message may be away for its visibility timeout."""
+ANY_EPOCHS = 2.0
+"""The latest moment of a training, which has four epochs."""
+DOWN_SECONDS = 45.0
+"""After some kills nothing else is killed until the job that was hit goes on. Half of these agents are down for so
+long, so that the lease runs out first; the others come back at once."""
 CUTS = 0.1
-"""A cut instead of a kill, in so many of ten."""
+"""At so many of the kills, somebody is cut off the network, too."""
+CUT_SECONDS = 6.0
+AHEAD = 6
+"""At most so many jobs wait or run while agents are killed: twice as many as there are agents."""
+ANY = "at any moment"
 SCRIPT = "the trainer has its own"
 
 
@@ -50,201 +46,220 @@ class Figures:
 
     kills: int = 0
     kills_while_busy: int = 0
+    kills_at_a_step: int = 0
+    moments: int = 0
+    """Of so many different ones, out of two for each durable step."""
     cuts: int = 0
+    duplicates: int = 0
     lost: int = 0
     applied_twice: int = 0
     trained_twice: int = 0
+    not_ended: int = 0
     redrives: int = 0
     attempts: int = 0
     orphans: int = 0
+    swallowed: int = 0
+    """Messages that were handed to the open poll of an agent that was dead by then."""
     max_recovery_seconds: float = 0.0
     recoveries: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
-    by_moment: dict[str, int] = field(default_factory=dict)
 
 
-class Rig:
-    """One agent's machine: the process, and what it said."""
+@dataclass(frozen=True)
+class Plan:
+    """How much chaos: ``watches`` bounds the recoveries that are waited for, which take most of the time."""
 
-    def __init__(self, number: int, folder: Path, endpoint: Endpoint, changed: threading.Condition) -> None:
-        self.folder = folder / f"agent-{number}"
-        self.link = Link(("127.0.0.1", endpoint.server_address[1]))
-        self.busy_with = ""
-        self.up = False
-        self.heard: list[tuple[float, str, str, int]] = []
-        self.changed = changed
-        """Of all rigs: told when any of them says something."""
-        self.seen = folder / "seen"
-        self._process: subprocess.Popen[str] | None = None
-        self._log = (folder / f"agent-{number}.log").open("a")
-
-    def start(self) -> None:
-        self.up = True
-        command = [sys.executable, "-m", "benchmarks.rig_chaos", "--agent", str(self.folder), str(self.seen)]
-        self._process = subprocess.Popen(
-            command,
-            env=stack.environment(self.link.url),
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            cwd=Path(__file__).resolve().parents[2],
-        )
-        threading.Thread(target=self._hear, args=(self._process,), daemon=True).start()
-
-    def _hear(self, process: subprocess.Popen[str]) -> None:
-        for line in process.stdout or ():
-            told = json.loads(line)
-            with self.changed:
-                self.heard.append((time.time(), told["event"], told["job_key"], told["fencing"]))
-                if not self.up or process is not self._process:
-                    continue  # what it said before it was killed
-                if told["event"] == "attempt started":
-                    self.busy_with = told["job_key"]
-                elif told["event"] == "attempt ended":
-                    self.busy_with = ""
-                self.changed.notify_all()
-
-    def kill(self) -> str:
-        """SIGKILL; return the job that it was training."""
-        process, busy, self.up = self._process, self.busy_with, False
-        if process is not None:
-            process.kill()
-            process.wait()
-        self.busy_with = ""
-        return busy
-
-    def drain(self, seconds: float) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        self.link.close()
+    jobs: int
+    kills: int
+    watches: int
+    epoch_seconds: float
+    tolerance_seconds: int
+    limit_seconds: float
+    seed: int = 1
 
 
-def run(
-    folder: Path, *, jobs: int, kills: int, tolerance_seconds: int, limit_seconds: float, seed: int = 1
-) -> Figures:
+def run(folder: Path, plan: Plan) -> Figures:
     """Run jobs through the bridge and kill agents meanwhile; then wait until every job has ended."""
-    began, lot, figures = time.time(), random.Random(seed), Figures()
+    began, figures = time.time(), Figures()
     endpoint = Endpoint()
     os.environ.update(stack.environment(endpoint.url))
     stack.make()
-    keys = [f"{number + 1:040x}" for number in range(jobs)]
+    keys = [f"{number + 1:040x}" for number in range(plan.jobs)]
     for key in keys:
-        stack.put_job(key, SCRIPT, stack.stores()[1], offline_tolerance_seconds=tolerance_seconds)
+        stack.put_job(key, SCRIPT, stack.stores()[1], offline_tolerance_seconds=plan.tolerance_seconds)
     (folder / "seen").mkdir()
-    with Machine(endpoint.url, keys, tolerance_seconds, duplicates=0.3) as machine:
+    with Machine(endpoint.url, keys, plan.tolerance_seconds, duplicates=0.3) as machine:
         assert machine.region is not None
         endpoint.control = machine.region
         changed = threading.Condition()
-        rigs = [Rig(number, folder, endpoint, changed) for number in range(AGENTS)]
+        rigs = [Rig(number, folder, endpoint, changed, plan.epoch_seconds) for number in range(AGENTS)]
         for rig in rigs:
             rig.start()
-        deaths = _chaos(rigs, machine, kills, lot, figures, began + limit_seconds)
-        while machine.ended < jobs and time.time() < began + limit_seconds:
+        Attack(rigs, machine, endpoint, plan, figures, folder, began + plan.limit_seconds).run()
+        while machine.ended < plan.jobs and time.time() < began + plan.limit_seconds:
             time.sleep(0.2)
         for rig in rigs:
             rig.drain(30)
-        _judge(machine, rigs, deaths, figures)
+        figures.duplicates = machine.duplicated
+        _judge(machine, rigs, figures)
+    figures.swallowed = len(endpoint.swallowed)
     endpoint.shutdown()
     endpoint.server_close()
     figures.seconds = round(time.time() - began, 1)
     return figures
 
 
-def _chaos(
-    rigs: list[Rig], machine: Machine, kills: int, lot: random.Random, figures: Figures, until: float
-) -> list[tuple[float, str]]:
-    """Kill, and cut, until enough were killed; return when each died, and what it was training."""
-    deaths: list[tuple[float, str]] = []
-    moments: Counter[str] = Counter()
-    timers: list[threading.Timer] = []
-    while figures.kills < kills and machine.ended < len(machine.executions) and time.time() < until:
-        if lot.random() < CUTS:
-            figures.cuts += 1
-            cut = lot.choice(rigs).link
-            cut.cut()
-            threading.Timer(lot.uniform(0.5, 6.0), cut.mend).start()
-        moment = lot.choice(MOMENTS)
-        rig = _who_says(rigs, moment, 5.0) if moment else None
-        if rig is None:
-            up = [rig for rig in rigs if rig.up]
-            if not up:
-                time.sleep(PAUSE_SECONDS)
-                continue
-            moment, rig = "", lot.choice([rig for rig in up if rig.busy_with] or up)
-        time.sleep(lot.random() * MOMENT_SECONDS)
-        busy = rig.kill()
-        deaths.append((time.time(), busy))
-        figures.kills += 1
-        moments[moment or "any moment"] += 1
-        watched = bool(busy) and lot.random() < WATCHED
-        down = lot.choice((0.5, DOWN_SECONDS)) if watched else lot.uniform(0.05, 2.0)
-        timer = threading.Timer(down, rig.start)
-        timer.start()
-        if watched:
-            _watch(rigs, busy, deaths[-1][0], machine, figures)
+class Attack:
+    """Kills, and cuts, as often as planned, while jobs are let go at the kills' pace."""
+
+    def __init__(
+        self,
+        rigs: list[Rig],
+        machine: Machine,
+        endpoint: Endpoint,
+        plan: Plan,
+        figures: Figures,
+        folder: Path,
+        until: float,
+    ) -> None:
+        self._folder = folder
+        self._rigs, self._machine, self._endpoint = rigs, machine, endpoint
+        self._plan, self._figures, self._until = plan, figures, until
+        self._began = time.time()
+        self._lot = random.Random(plan.seed)
+        self._step_seconds = STEP_EPOCHS * plan.epoch_seconds
+        self._moments: list[str] = []
+        self._orders = 0
+        self._reached: Counter[str] = Counter()
+        self._timers: list[threading.Timer] = []
+        self._changed = rigs[0].changed
+
+    def run(self) -> None:
+        """Strike until the plan's kills are done; then let the rest of the jobs go."""
+        plan, figures = self._plan, self._figures
+        while figures.kills < plan.kills and time.time() < self._until:
+            self._let_go()
+            if self._lot.random() < CUTS:
+                self._cut()
+            if self._lot.random() < AT_A_STEP:
+                self._strike_at_a_step()
+            else:
+                self._strike_any(self._lot.random() * ANY_EPOCHS * self._plan.epoch_seconds)
+        self._machine.let_go = plan.jobs
+        figures.moments = sum(moment != ANY for moment in self._reached)
+        figures.kills_at_a_step = figures.kills - self._reached[ANY]
+        for timer in self._timers:
+            timer.join()
+
+    def _let_go(self) -> None:
+        """Let more jobs go: all of them by the last kill, and never so many that a job waits long for its turn,
+        which would look like a late recovery."""
+        share = self._figures.kills / max(self._plan.kills - 1, 1)
+        by_kills = AHEAD + int((self._plan.jobs - AHEAD) * share)
+        self._machine.let_go = min(by_kills, self._machine.ended + AHEAD)
+
+    def _cut(self) -> None:
+        self._figures.cuts += 1
+        link = self._lot.choice(self._rigs).link
+        link.cut()
+        self._later(self._lot.uniform(0.5, CUT_SECONDS), link.mend)
+
+    def _strike_at_a_step(self) -> None:
+        """Whoever comes first to one of a few moments, none of which was reached in this round yet, dies of it."""
+        self._moments = self._moments or list(MOMENTS)
+        self._orders += 1
+        number = str(self._orders)
+        order = ";".join([number, *self._lot.sample(self._moments, min(CHOICE, len(self._moments)))])
+        told = [rig for rig in self._rigs if rig.up]
+        for rig in told:
+            rig.tell(order)
+        with self._changed:
+            self._changed.wait_for(lambda: not all(rig.up for rig in told), self._step_seconds)
+            is_late = claim(self._folder, number)
+            if not is_late:
+                self._changed.wait_for(lambda: not all(rig.up for rig in told))
+        for rig in told:
+            rig.tell("")
+        if is_late:
+            self._strike_any(0.0)
         else:
-            time.sleep(lot.random() * PAUSE_SECONDS)
-        timers.append(timer)
-    figures.by_moment = dict(moments)
-    for timer in timers:
-        timer.join()
-    return deaths
+            dead = next(rig for rig in told if not rig.up)
+            self._moments.remove(dead.moment)
+            self._count(dead, dead.moment)
+
+    def _strike_any(self, seconds: float) -> None:
+        """Kill an agent that runs an attempt, ``seconds`` after that is known; if none does soon, any that is up."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: any(rig.busy_with for rig in self._rigs) or self._is_idle(), PATIENCE_SECONDS
+            )
+            found = [rig for rig in self._rigs if rig.busy_with] or [rig for rig in self._rigs if rig.up]
+        if found:
+            rig = self._lot.choice(found)
+            time.sleep(seconds)
+            if rig.up:
+                rig.kill()
+                self._count(rig, ANY)
+
+    def _is_idle(self) -> bool:
+        """Whether no job is left that an agent could have."""
+        return self._machine.ended >= self._machine.let_go and any(rig.up for rig in self._rigs)
+
+    def _count(self, rig: Rig, moment: str) -> None:
+        """Note a death, and see to the next life."""
+        at, job_key, figures = time.time(), rig.busy_with, self._figures
+        print(
+            f"{at - self._began:.1f} {rig.name} died {moment}, training {job_key[-3:] or 'nothing'}",
+            file=sys.stderr,
+        )
+        figures.kills += 1
+        figures.kills_while_busy += bool(job_key)
+        self._reached[moment] += 1
+        watched = bool(job_key) and figures.kills >= self._next_watch()
+        down = self._lot.uniform(0.05, 2.0)
+        if watched and figures.recoveries % 2:
+            down = DOWN_SECONDS
+        self._later(down, rig.start)
+        if watched:
+            self._note(watch(self._rigs, rig, job_key, moment, at, self._machine, self._endpoint))
+
+    def _next_watch(self) -> float:
+        """Return at which kill it is: they are spread evenly over all."""
+        if self._figures.recoveries >= self._plan.watches:
+            return float("inf")
+        return self._plan.kills * (self._figures.recoveries + 0.5) / self._plan.watches
+
+    def _note(self, recovery: Recovery) -> None:
+        print(recovery, file=sys.stderr, flush=True)
+        if recovery.seconds is not None:
+            figures = self._figures
+            figures.recoveries += 1
+            figures.max_recovery_seconds = max(figures.max_recovery_seconds, round(recovery.seconds, 2))
+
+    def _later(self, seconds: float, call: object) -> None:
+        timer = threading.Timer(seconds, call)  # type: ignore[arg-type]
+        timer.start()
+        self._timers.append(timer)
 
 
-def _watch(rigs: list[Rig], job_key: str, at: float, machine: Machine, figures: Figures) -> None:
-    """Do nothing else until the job that a kill hit is trained again, or has ended, and note how long that took."""
-    execution = next(entry for entry in machine.executions if entry.job_key == job_key)
-
-    def starts() -> list[float]:
-        heard = [entry for rig in rigs for entry in rig.heard]
-        return [
-            when - at
-            for when, event, job, _ in heard
-            if when > at and (event, job) == ("training started", job_key)
-        ]
-
-    with rigs[0].changed:
-        rigs[0].changed.wait_for(lambda: bool(starts()) or execution.status != "RUNNING", WATCH_SECONDS)
-        found = starts()
-    if found or execution.status == "RUNNING":
-        figures.recoveries += 1
-        recovery = min(found, default=WATCH_SECONDS)
-        figures.max_recovery_seconds = round(max(figures.max_recovery_seconds, recovery), 2)
-
-
-def _who_says(rigs: list[Rig], event: str, seconds: float) -> Rig | None:
-    """Return the first rig that says it from now on."""
-    changed, before = rigs[0].changed, [len(rig.heard) for rig in rigs]
-
-    def found() -> Rig | None:
-        pairs = zip(rigs, before, strict=True)
-        return next((rig for rig, n in pairs if any(entry[1] == event for entry in rig.heard[n:])), None)
-
-    with changed:
-        return changed.wait_for(found, seconds)
-
-
-def _judge(machine: Machine, rigs: list[Rig], deaths: list[tuple[float, str]], figures: Figures) -> None:
-    records, blobs = stack.stores()
+def _judge(machine: Machine, rigs: list[Rig], figures: Figures) -> None:
     from isthmus.model import layout
 
+    records, blobs = stack.stores()
     figures.redrives = machine.redrives
-    figures.kills_while_busy = sum(bool(busy) for _, busy in deaths)
     figures.orphans = len(records.query(layout.rig_pk(stack.RIG), prefix=layout.ORPHAN))
     started = [path.name.rsplit("-", 1)[0] for path in rigs[0].seen.glob("*-*-*")]
     figures.attempts = len(started)
     figures.trained_twice = sum(count > 1 for count in Counter(started).values())
     for execution in machine.executions:
+        name = execution.job_key[-3:]
         if execution.fault is not None:
             figures.problems.append(repr(execution.fault))
+        figures.not_ended += execution.status == "RUNNING"
         if execution.status != "SUCCEEDED":
             figures.lost += 1
-            figures.problems.append(f"{execution.job_key[-3:]} is {execution.status}: {execution.failure}")
+            figures.problems.append(f"{name} is {execution.status}: {execution.failure}")
             continue
         figures.applied_twice += len(execution.applied) - 1
         fencing = execution.applied[-1]["fencing"]
@@ -252,22 +267,4 @@ def _judge(machine: Machine, rigs: list[Rig], deaths: list[tuple[float, str]], f
         output = f"{layout.attempt_output(execution.job_key, fencing)}output.json"
         if not done.exists() or blobs.info(output) is None:
             figures.lost += 1
-            figures.problems.append(
-                f"{execution.job_key[-3:]}: attempt {fencing} was applied, and is not there"
-            )
-
-
-def be_agent(folder: Path, seen: Path) -> None:
-    """Be an agent until told to drain; say each event on standard output."""
-    from benchmarks.regional.trainer import Trainer
-    from isthmus.rig.agent import obey_signals
-
-    def report(event: str, **fields: Any) -> None:
-        told = {"event": event, "job_key": fields.get("job_key", ""), "fencing": fields.get("fencing", 0)}
-        sys.stdout.write(json.dumps(told) + "\n")
-        sys.stdout.flush()
-        print(time.time(), event, fields, file=sys.stderr, flush=True)
-
-    agent = stack.agent(os.environ["AWS_ENDPOINT_URL"], folder, report, Trainer(seen))
-    obey_signals(agent)
-    agent.run()
+            figures.problems.append(f"{name}: attempt {fencing} was applied, and is not there")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
@@ -43,6 +45,9 @@ class Endpoint(ThreadingHTTPServer):
             get_backend(service)  # imported now: a first call would take longer than a client waits
         super().__init__(("127.0.0.1", 0), _Handler)
         self.moto = BotocoreStubber()
+        self.swallowed: list[float] = []
+        """When a message was handed to a long poll whose caller was gone. SQS notices no more than moto does: the
+        message comes back after its visibility timeout."""
         threading.Thread(target=self.serve_forever, name="endpoint", daemon=True).start()
 
     @property
@@ -81,7 +86,17 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers, answer = self._function(json.loads(body))
         else:
             status, headers, answer = self._moto(service, body)
-        self._answer(status, headers, answer.encode() if isinstance(answer, str) else answer)
+        body = answer.encode() if isinstance(answer, str) else answer
+        if service == "sqs" and b"ReceiptHandle" in body and self._is_caller_gone():
+            self.server.swallowed.append(time.time())
+        self._answer(status, headers, body)
+
+    def _is_caller_gone(self) -> bool:
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        try:
+            return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
+        except OSError:
+            return True
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve  # noqa: N815
 

@@ -27,6 +27,7 @@ from isthmus.workflows.devices import RegisteredDevices
 from isthmus.workflows.train_on_rig import finish_attempt
 
 LOOK_SECONDS = 0.1
+BEGIN_SECONDS = 0.2
 
 
 class RealScheduler(Scheduler):
@@ -36,6 +37,13 @@ class RealScheduler(Scheduler):
         super().__init__(seed)
         self.now = time.time()
         self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self.notes: list[tuple[float, str, str]] = []
+        """When it was, of which job, and what."""
+
+    def trace(self, who: str, what: str, **fields: Any) -> None:
+        job_key = str(fields.pop("job", ""))
+        more = " ".join(f"{name}={value}" for name, value in fields.items())
+        self.notes.append((time.time(), job_key, f"{what} {more}".rstrip()))
 
     def ask(self, call: Callable[[], Any]) -> Any:
         """Call between two strands, and return or raise what it does. From any other thread."""
@@ -122,9 +130,12 @@ class Machine:
 
     def __init__(self, url: str, keys: list[str], tolerance_seconds: float, duplicates: float) -> None:
         self._url, self._keys, self._tolerance_seconds = url, keys, tolerance_seconds
-        self._duplicates = duplicates
+        self._messages = Messages(url, duplicates)
         self.executions: list[Execution] = []
+        self.let_go = 0
+        """So many of the executions may have begun."""
         self.redrives = 0
+        self._begun = 0
         self.region: Region | None = None
         self._ready, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="state machine", daemon=True)
@@ -142,17 +153,37 @@ class Machine:
     def ended(self) -> int:
         return sum(execution.status == "SUCCEEDED" for execution in self.executions)
 
+    @property
+    def duplicated(self) -> int:
+        """How many messages were sent a second time."""
+        return self._messages.duplicated
+
+    @property
+    def notes(self) -> list[tuple[float, str, str]]:
+        """When what happened in the state machine, and of which job."""
+        assert self.region is not None
+        scheduler = self.region.scheduler
+        assert isinstance(scheduler, RealScheduler)
+        return list(scheduler.notes)
+
     def _run(self) -> None:
         scheduler = RealScheduler(1)
-        messages: Any = Messages(self._url, self._duplicates)
+        messages: Any = self._messages
         self.region = Region(scheduler, Weather(slow=0.0), messages, Bucket({}))
         RegisteredDevices(self.region.records(None)).register(stack.device(self._url))  # type: ignore[arg-type]
         self.executions = [Execution(key, self.region, self._tolerance_seconds) for key in self._keys]
-        for number, execution in enumerate(self.executions):
-            scheduler.at(0.2 * number, execution.start)
+        scheduler.at(0.0, self._begin)
         scheduler.at(1.0, self._redrive)
         self._ready.set()
         scheduler.run_real(self._closed.is_set)
+
+    def _begin(self) -> None:
+        """Start one more execution, if it may begin."""
+        assert self.region is not None
+        if self._begun < min(self.let_go, len(self.executions)):
+            self._begun += 1
+            self.executions[self._begun - 1].start()
+        self.region.scheduler.at(BEGIN_SECONDS, self._begin)
 
     def _redrive(self) -> None:
         """What the rig's owner does when a job was killed too often (docs/path-of-a-dataset.md)."""

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.job import Framework, Job, Training
 from isthmus.ports import BlobStore, Records
+from isthmus.rig.services import Services
 
 TABLE, BUCKET, RIG, FINISH = "isthmus", "isthmus-data", "rig-1", "finish"
 FRAMEWORK = Framework(name="mxnet", version="1.9.1")
@@ -97,12 +99,18 @@ def stores() -> tuple[Records, BlobStore]:
     return DynamoRecords(TABLE), S3BlobStore(BUCKET)
 
 
-def agent(url: str, folder: Path, report: Any, runner: Any) -> Any:
-    """Return a rig's agent with the adapters that ship, at an endpoint."""
+def agent(
+    url: str,
+    folder: Path,
+    report: Any,
+    runner: Any,
+    through: Callable[[Services], Services] = lambda services: services,
+) -> Any:
+    """Return a rig's agent with the adapters that ship, at an endpoint. ``through``: what its calls go through."""
     from isthmus.adapters.aws.bridge import LambdaReporter, SqsJobQueue, StepFunctionsTasks
     from isthmus.adapters.system import SystemClock, SystemThreads
     from isthmus.rig.agent import Agent
-    from isthmus.rig.services import RigSettings, Services
+    from isthmus.rig.services import RigSettings
 
     records, blobs = stores()
     services = Services(
@@ -115,4 +123,4 @@ def agent(url: str, folder: Path, report: Any, runner: Any) -> Any:
         threads=SystemThreads(),
     )
     settings = RigSettings(rig=RIG, folder=folder, bucket_zone=f"aws:{REGION}", cache_bytes=1 << 30)
-    return Agent(settings, services, runner, report)
+    return Agent(settings, through(services), runner, report)

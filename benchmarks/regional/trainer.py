@@ -16,11 +16,11 @@ from isthmus.rig.runner import TrainingRequest
 
 SCRIPT = """
 import os, sys, time
-model, checkpoint, started, done = sys.argv[1:]
+model, checkpoint, started, done, seconds = sys.argv[1:]
 open(started + '-' + str(os.getpid()), 'w').close()
 epoch = int(open(checkpoint).read()) if os.path.exists(checkpoint) else 0
-while epoch < 3:
-    time.sleep(0.6)
+while epoch < 4:
+    time.sleep(float(seconds))
     epoch += 1
     with open(checkpoint + '.new', 'w') as file:
         file.write(str(epoch))
@@ -32,13 +32,20 @@ open(done, 'w').close()
 
 
 class Trainer:
-    """``rig.attempt.Runner``. ``seen``: where scripts note that they began, and that they ended."""
+    """``rig.attempt.Runner``. ``seen``: where scripts note that they began, and that they ended. Each training has
+    four epochs, of ``epoch_seconds``."""
 
-    def __init__(self, seen: Path) -> None:
-        self._seen = seen
+    def __init__(self, seen: Path, epoch_seconds: float) -> None:
+        self._seen, self._epoch_seconds = seen, epoch_seconds
 
     def check(self, training: Training) -> None:
         return
+
+    def warm(self) -> None:
+        """It has nothing to prepare."""
+
+    def close(self) -> None:
+        """It holds nothing."""
 
     def end(self, run_id: str) -> int:
         return warden.kill_run(run_id)
@@ -48,7 +55,7 @@ class Trainer:
         job_key, fencing, _ = request.run_id.rsplit("-", 2)
         seen = str(self._seen / f"{job_key}-{fencing}")
         command = [sys.executable, "-I", "-S", "-c", SCRIPT, str(folders.model / "model.onnx")]
-        command += [str(folders.checkpoints / "epoch"), seen, seen]
+        command += [str(folders.checkpoints / "epoch"), seen, seen, str(self._epoch_seconds)]
         with JobLog(folders.log, head_bytes=1 << 20, tail_bytes=1 << 20) as log:
             record = Record(log)
             code = Child(request.run_id, folders.root, {}, record, stop, 1.0).run(command, 60.0)

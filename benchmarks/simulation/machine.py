@@ -60,6 +60,8 @@ class Execution:
 
     def start(self) -> None:
         """Run until it ends."""
+        if not self.redrives:
+            self.started_at = int(self._cloud.scheduler.now)
         self._process.start("execution", self._run)
 
     def stop(self) -> None:
@@ -112,6 +114,7 @@ class Execution:
                 if error.error not in ("States.HeartbeatTimeout", "AttemptLost"):
                     raise
                 self.failure = {"Error": error.error, "Cause": error.cause}
+                self._trace("attempt lost", error=error.error)
             self.attempts += 1
             self.state = "PlanTraining"
 
@@ -272,4 +275,4 @@ class Execution:
                 self._cloud.scheduler.pause(5.0)
 
     def _trace(self, what: str, **fields: Any) -> None:
-        self._cloud.scheduler.trace(self._process.name, what, **fields)
+        self._cloud.scheduler.trace(self._process.name, what, job=self.job_key, **fields)

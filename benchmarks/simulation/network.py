@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from benchmarks.simulation.scheduler import Process, Scheduler
 from isthmus.adapters.local.records import MemoryRecords
 from isthmus.errors import Conflict, MissingFile, Unavailable
-from isthmus.ports import BlobInfo, Item
+from isthmus.ports import BlobInfo, GoOn, Item, always
 
 T = TypeVar("T")
 
@@ -59,7 +59,8 @@ class Line:
                 result = effect()
         except (Conflict, MissingFile) as error:
             failure = error
-        scheduler.trace(process.name, name, **({"error": failure} if failure else {}))
+        if scheduler.is_traced:
+            scheduler.trace(process.name, name, **({"error": failure} if failure else {}))
         process.die(f"{name}, after")
         scheduler.pause(self._latency(scheduler))
         if self.is_cut() or lot() < weather.lost_answers:
@@ -149,12 +150,20 @@ class Blobs:
         yield self.get(key, max_bytes=0)[start:stop]
 
     def save(
-        self, key: str, path: Path, *, start: int = 0, stop: int | None = None, version: str = ""
+        self,
+        key: str,
+        path: Path,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version: str = "",
+        go_on: GoOn = always,
     ) -> None:
         with path.open("r+b") as file:
             file.seek(start)
             for piece in self.pieces(key, start=start, stop=stop, version=version):
                 file.write(piece)
+                go_on()
 
     def compose(self, key: str, pieces: Iterator[bytes], *, sha256: str) -> None:
         self.put(key, b"".join(pieces))

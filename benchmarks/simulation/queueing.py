@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.simulation.network import Line
-from benchmarks.simulation.scheduler import Flag, Scheduler
+from benchmarks.simulation.scheduler import Dead, Flag, Process, Scheduler
 from isthmus.model.messages import Work
 from isthmus.ports import Message
 
@@ -77,6 +77,21 @@ class Queue:
             self._arrived.wait(until - self._scheduler.now)
         return taken
 
+    def poll(self, seconds: float) -> list[tuple[int, _Kept]]:
+        """Long polling for a caller who may die meanwhile. The service does not see that: it goes on, and what it
+        hands to nobody comes back after its visibility timeout."""
+        until = self._scheduler.now + seconds
+        try:
+            return self.wait(seconds)
+        except Dead:
+            left = until - self._scheduler.now
+            Process("poll", self._scheduler).start("poll", lambda: self._go_on(left))
+            raise
+
+    def _go_on(self, seconds: float) -> None:
+        if self.wait(seconds):
+            self._scheduler.trace("poll", "messages for nobody")
+
     def calm(self) -> None:
         """From now on each message comes once."""
         self._duplicates = 0.0
@@ -90,7 +105,7 @@ class QueueLine:
         self._receipts: dict[str, _Kept] = {}
 
     def receive(self, *, wait_seconds: int) -> list[Message]:
-        taken = self._line.call("receive", lambda: self._queue.wait(wait_seconds))
+        taken = self._line.call("receive", lambda: self._queue.poll(wait_seconds))
         messages = []
         for receives, kept in taken:
             receipt = f"{id(kept)}-{receives}"

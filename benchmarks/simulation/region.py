@@ -13,6 +13,7 @@ from isthmus.adapters.local.records import MemoryRecords
 from isthmus.errors import Conflict, IsthmusError, Unavailable
 
 FUNCTION_SECONDS = 60.0
+"""A function's ``Timeout``, and the states' ``TimeoutSeconds``: what runs longer is ended, and no answer comes."""
 
 
 @dataclass
@@ -120,6 +121,7 @@ class Cloud:
         crashed: list[Exception] = []
         process.failed = lambda strand, error: crashed.append(error)
         process.start(name, run)
+        self.scheduler.at(FUNCTION_SECONDS, process.kill)
         process.strands[0].ended.wait(FUNCTION_SECONDS)
         if crashed:
             raise AssertionError(f"{name} raised {crashed[0]!r}") from crashed[0]

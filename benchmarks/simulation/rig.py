@@ -25,6 +25,7 @@ from isthmus.workflows.train_on_rig import finish_attempt
 
 RIG = "rig-1"
 EPOCHS = 3
+CHECKPOINT_FILE = "epoch"
 EXIT_CODE = "exit_code"
 """The hyperparameter that says how a job's script ends."""
 
@@ -68,13 +69,19 @@ class VirtualRunner:
     def check(self, training: Training) -> None:
         return
 
+    def warm(self) -> None:
+        """It has nothing to prepare."""
+
+    def close(self) -> None:
+        """It holds nothing."""
+
     def end(self, run_id: str) -> int:
         return 0  # a warden's child does not outlive its agent
 
     def run(self, request: TrainingRequest, stop: Flag) -> TrainingRun:
         job_key, number, _ = request.run_id.rsplit("-", 2)
         scheduler, folders = self._host.scheduler, Layout(request.work)
-        checkpoint = folders.checkpoints / "epoch"
+        checkpoint = folders.checkpoints / CHECKPOINT_FILE
         first = int(checkpoint.read_text()) if checkpoint.exists() else 0
         run = Run(job_key, int(number), self._host.name, scheduler.now, first)
         self._host.begun(run)
@@ -206,6 +213,13 @@ class Host:
         if strand == "agent":
             self.process = None
 
+    def _committed(self, job_key: str, digest: str) -> int:
+        """Return the epoch of a committed checkpoint; a script that died at a bad moment left none in it."""
+        key = layout.checkpoint_manifest(job_key, digest)
+        manifest = documents.decode(Checkpoint, self._cloud.bucket.read(key), key)
+        found = [file.sha256 for file in manifest.files if file.path == CHECKPOINT_FILE]
+        return int(self._cloud.bucket.read(layout.checkpoint_blob(job_key, found[0]))) if found else 0
+
     def begun(self, run: Run) -> None:
         """A training starts: check what must hold in this moment."""
         facts, table = self._facts, self._cloud.table
@@ -213,12 +227,10 @@ class Host:
             facts.violations.append(f"attempt {run.fencing} of {run.job_key[:4]} was trained twice")
         item = table.get(layout.job_pk(run.job_key), layout.CHECKPOINT) or {}
         if item.get("manifest") and item.get("by", 0) < run.fencing:
-            key = layout.checkpoint_manifest(run.job_key, item["manifest"])
-            manifest = documents.decode(Checkpoint, self._cloud.bucket.read(key), key)
-            blob = self._cloud.bucket.read(layout.checkpoint_blob(run.job_key, manifest.files[0].sha256))
-            if run.first_epoch < int(blob):
+            epoch = self._committed(run.job_key, item["manifest"])
+            if run.first_epoch < epoch:
                 facts.violations.append(
-                    f"{run.job_key[:4]} began at {run.first_epoch}; epoch {int(blob)} is committed"
+                    f"{run.job_key[:4]} began at {run.first_epoch}; epoch {epoch} is committed"
                 )
         facts.runs.append(run)
         self._last_run = run

@@ -135,6 +135,7 @@ class Scheduler:
         self.hub = getcurrent()
         self.turns = 0
         self._log = log
+        self.is_traced = log is not None
         self._heap: list[tuple[float, int, Strand | Callable[[], None], int]] = []
         self._number = 0
 
@@ -162,12 +163,15 @@ class Scheduler:
     def pause(self, seconds: float | None) -> None:
         """Let the others go on: for some virtual time, or until somebody wakes the strand."""
         strand = self.current()
-        strand.process.alive()
+        process = strand.process
+        if process.dead:
+            raise Dead
         strand.turn += 1
         if seconds is not None:
-            self._push(max(seconds, 0.0), strand, strand.turn)
+            self._push(seconds if seconds > 0.0 else 0.0, strand, strand.turn)
         self.hub.switch()
-        strand.process.alive()
+        if process.dead:
+            raise Dead
 
     def _push(self, seconds: float, what: Strand | Callable[[], None], turn: int) -> None:
         self._number += 1
@@ -175,14 +179,13 @@ class Scheduler:
 
     def run(self, until_seconds: float, over: Callable[[], bool]) -> bool:
         """Go on until it is over, or the time has come; return whether it is over. ``over`` is asked now and then."""
-        look_at = self.now
-        while self._heap and self._heap[0][0] <= until_seconds:
+        heap, look_at = self._heap, self.now
+        while heap and heap[0][0] <= until_seconds:
             if self.now >= look_at:
                 if over():
                     return True
                 look_at = self.now + 1.0
-            at, _, what, turn = heapq.heappop(self._heap)
-            self.now = at
+            self.now, _, what, turn = heapq.heappop(heap)
             if isinstance(what, Strand):
                 self._switch(what, turn)
             else:
@@ -219,6 +222,10 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
         strand = getcurrent()
         if isinstance(strand, Strand):
             strand.process.die(event)
+    elif event == "time.sleep" and isinstance(getcurrent(), Strand):
+        raise AssertionError(
+            f"a strand sleeps for {arguments[0]} s by the wall's clock, and everybody else with it"
+        )
 
 
 def watch_disk() -> None:

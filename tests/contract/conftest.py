@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import boto3
 import pytest
 from moto import mock_aws
 
 from isthmus.adapters.aws.session import client
 
 REGION = "eu-west-1"
+
+
+@functools.cache
+def session() -> boto3.Session:
+    """One for all tests: each reads the services' models anew, which takes longer than most of the tests."""
+    return boto3.Session()
 
 
 @pytest.fixture
@@ -28,6 +36,8 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     client.cache_clear()
     with mock_aws(config={"lambda": {"use_docker": False}}):
+        # moto takes its own away again when it ends.
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", session())
         yield
     client.cache_clear()
 

@@ -13,10 +13,10 @@ import pytest
 
 from benchmarks.paced_s3 import BUCKET, paced_bucket
 from isthmus.adapters.aws.blobs import S3BlobStore
-from isthmus.adapters.aws.bulk import BulkReader
+from isthmus.adapters.aws.bulk import LOOK_SECONDS, BulkReader
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.blobs import DirectoryBlobStore
-from isthmus.errors import Conflict, MissingFile
+from isthmus.errors import AttemptLost, Conflict, MissingFile
 
 DATA = bytes(range(256)) * 20_000
 """5 MB: more than two parts of the native client."""
@@ -83,6 +83,32 @@ def test_saved_bytes_lie_where_they_belong(
         blobs.save("gone", path)
     with pytest.raises(FileNotFoundError):
         blobs.save(KEY, tmp_path / "no file", start=0, stop=10)
+
+
+@pytest.mark.parametrize("kind", ["folder", "botocore", "native"])
+def test_what_is_not_wanted_any_more_ends_at_once(
+    kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fetched over a link on which one answer takes longer than the time between two looks."""
+    DirectoryBlobStore(folder).put(KEY, DATA)
+    path = tmp_path / "file"
+    path.touch()
+    asked: list[int] = []
+
+    def go_on() -> None:
+        asked.append(path.stat().st_size)
+        raise AttemptLost("the rig was stopped")
+
+    with paced_bucket(folder, round_trip_seconds=2 * LOOK_SECONDS) as bucket:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.url)
+        client.cache_clear()
+        blobs: DirectoryBlobStore | S3BlobStore = DirectoryBlobStore(folder)
+        if kind != "folder":
+            blobs = S3BlobStore(BUCKET, native() if kind == "native" else None)
+        with pytest.raises(AttemptLost, match="the rig was stopped"):
+            blobs.save(KEY, path, go_on=go_on)
+    assert asked, "it was asked whether to go on"
+    assert path.stat().st_size < len(DATA)
 
 
 def test_the_native_client_does_it_itself(folder: Path, tmp_path: Path) -> None:

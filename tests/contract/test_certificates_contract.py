@@ -44,6 +44,7 @@ def test_where_credentials_are_given_is_a_host(registry: Certificates) -> None:
 def test_a_certificate_is_active_and_the_rigs_alone(registry: Certificates) -> None:
     made, pem = registry.issue("lab-1", request_of("lab-1"))
     assert made.active
+    assert made.since < made.until, "it says when it ends"
     assert pem.startswith("-----BEGIN CERTIFICATE-----")
     assert registry.of("lab-1") == [made]
     assert registry.of("lab-2") == []

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from isthmus.adapters.aws.functions import LambdaFunctions
+from isthmus.adapters.aws.operator.concurrency import LambdaConcurrency
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.functions import MemoryFunctions
 from isthmus.errors import LimitExceeded, OtherStack, UnknownModel
-from isthmus.ports import Alias, FunctionCode, Functions
+from isthmus.ports import Alias, Concurrency, FunctionCode, Functions
 
 MODEL = "shop-model-digits"
 
@@ -98,6 +99,38 @@ def test_an_alias_points_and_splits_and_points_again(functions: Functions, patte
     for alias in (Alias("1"), Alias("1"), Alias("1", "2", 0.25), Alias("2")):
         functions.point(MODEL, alias)
         assert functions.alias(MODEL) == alias
+
+
+def test_a_release_is_named_beside_what_is_in_service(functions: Functions, pattern: FunctionCode) -> None:
+    for number in (1, 2):
+        functions.stage(MODEL, pattern, (), f"m{number}")
+    functions.point(MODEL, Alias("2"))
+    functions.name_release(MODEL, 7, "1")
+    functions.name_release(MODEL, 7, "2")
+    functions.name_release(MODEL, 7, "1")
+    assert functions.alias(MODEL) == Alias("2")
+    assert functions.invoke(MODEL, "release-7", {}).payload
+
+
+def test_a_function_is_held_to_a_number_of_calls_and_let_go(
+    functions: Functions, pattern: FunctionCode
+) -> None:
+    concurrency: Concurrency = functions if isinstance(functions, MemoryFunctions) else LambdaConcurrency()
+    functions.stage(MODEL, pattern, (), "m1")
+    for calls in (None, 5, 7, None):
+        concurrency.set_limit(MODEL, calls)
+        assert concurrency.limit(MODEL) == calls
+    with pytest.raises(UnknownModel, match="shop-model-gone"):
+        concurrency.set_limit("shop-model-gone", 5)
+
+
+def test_what_nobody_waits_for_is_sent_and_no_more_than_lambda_takes(
+    functions: Functions, pattern: FunctionCode
+) -> None:
+    functions.stage(MODEL, pattern, (), "m1")
+    functions.send(MODEL, {"a": 1})
+    with pytest.raises(LimitExceeded, match="1,048,576"):
+        functions.send(MODEL, {"a": "x" * 1_048_576})
 
 
 def test_a_function_that_is_not_there_has_no_alias(functions: Functions) -> None:

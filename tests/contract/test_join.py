@@ -104,3 +104,19 @@ def test_without_a_zone_nothing_is_made(outputs: dict[str, str], tmp_path: Path)
         join(outputs, tmp_path, zone=None)
     assert "QueueUrls" not in client("sqs").list_queues(QueueNamePrefix="shop-rig-")
     assert bootstrap.devices("shop").list() == []
+
+
+def test_data_roots_are_told_by_their_names_alone(outputs: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "secret-place").mkdir()
+    roots = {"clinic": str(tmp_path / "secret-place"), "lab": str(tmp_path / "unmounted")}
+    device = join(outputs, tmp_path / "rig", data_roots=roots)
+    found = bootstrap.devices("shop").get("lab-1")
+    assert found == device
+    assert (device.data_roots, device.not_measured["data root lab"]) == (
+        ("clinic",),
+        "its folder is not there",
+    )
+    assert "reads in place: clinic" in joined(device)
+    assert "secret-place" not in json.dumps(msgspec.to_builtins(device))
+    with pytest.raises(InvalidInput, match=r"data_roots\.all needs a folder apart from the agent's own"):
+        join(outputs, tmp_path / "rig", data_roots={"all": str(tmp_path)})

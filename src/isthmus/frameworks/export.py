@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = f"{type(error).__name__}: {error}\n"
         sys.stderr.write(message)
         if (failure := failure_file()) is not None:
-            failure.write_text(message, encoding="utf-8")
+            Path(failure).write_text(message, encoding="utf-8")
         return 1
     if report["parity"]:
         sys.stdout.write(f"parity={report['parity']['difference']:.3e}\n")

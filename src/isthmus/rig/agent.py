@@ -6,18 +6,22 @@ import contextlib
 import shutil
 import signal
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Literal, TypeVar
 
-from isthmus.errors import DEPLOYMENT_FAULTS, Conflict, EnvironmentProblem, Unavailable
+from isthmus.errors import Conflict, EnvironmentProblem, Unavailable
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.model.units import MIB, format_bytes
-from isthmus.rig import lease, orphans
-from isthmus.rig.attempt import Attempt, Runner, keeper, new_run_id
-from isthmus.rig.delivery import Delivery
+from isthmus.ports import Message
+from isthmus.rig import lease
+from isthmus.rig.attempt import Attempt, new_run_id
 from isthmus.rig.fitness import Room
 from isthmus.rig.identity import agent_id, sole_agent
 from isthmus.rig.intake import Intake
+from isthmus.rig.prefetch import Prefetch
 from isthmus.rig.presence import Doing, State
+from isthmus.rig.recovery import recover
+from isthmus.rig.runner import Runner
 from isthmus.rig.services import Report, RigSettings, Services, persistently
 from isthmus.rig.spool import Entry, Spool
 from isthmus.rig.waiting import WaitingList
@@ -25,7 +29,7 @@ from isthmus.rig.waiting import WaitingList
 WITHDRAWN = Outcome(state=AttemptState.ABORTED, cause="nobody waited for this attempt when a rig took it")
 MIN_FREE_BYTES = 64 * MIB
 """Below it no work is taken: what an attempt must remember would soon not fit."""
-DIED = Outcome(state=AttemptState.LOST, cause="the rig's agent ended while it ran this attempt")
+STRIKE_AFTER_SECONDS = 0.25
 
 T = TypeVar("T")
 
@@ -53,11 +57,12 @@ class Agent:
         self._spool = Spool(settings.folder)
         self._id = agent_id(settings.folder)
         self._waiting = WaitingList(settings.rig, self._id, services.records, services.clock)
-        self._intake = Intake(services.queue, self._waiting, report, services.threads)
+        self._fits = Room(settings.accelerators, report)
+        self._intake = Intake(services.queue, self._waiting, report, services.threads, self._fits)
+        self._settle: Callable[[], None] = lambda: None
         self._draining = services.threads.flag()
         self._stopping = services.threads.flag()
         self._attempt: Attempt | None = None
-        self._fits = Room(settings.accelerators, report)
 
     @property
     def id(self) -> str:
@@ -96,6 +101,7 @@ class Agent:
         with (
             sole_agent(self._settings.folder),
             contextlib.closing(self._spool),
+            contextlib.closing(self._runner),
             contextlib.closing(self._intake),
         ):
             self._report("agent started", rig=self._settings.rig)
@@ -108,19 +114,32 @@ class Agent:
                 self._intake.arrived.clear()
                 if self.step() is None and not self._draining.is_set():
                     self._wait()
-            self._report("agent left", rig=self._settings.rig)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._settle()
+        if message := self._intake.handed():
+            with contextlib.suppress(Unavailable):  # else it comes back
+                self._intake.put_back(message)
+        self._report("agent left", rig=self._settings.rig)
 
     def _wait(self) -> None:
+        with contextlib.suppress(OSError):  # whoever starts a training meets it again, and says so
+            self._runner.warm()
         if not self._intake.arrived.wait(self._settings.receive_seconds):
             self._when_idle()
 
     def step(self) -> Outcome | None:
         """Take the attempt whose turn it is, if one waits, and see it through to the end."""
+        self._settle()
         try:
-            self._check_folder()
-            if not self._intake.started:
-                self._intake.drain()
-            taken = self._take()
+            if message := self._intake.handed():
+                taken = self._take_handed(message)
+            else:
+                self._check_folder()
+                if not self._intake.started:
+                    self._intake.drain()
+                taken = self._take()
         except Unavailable as error:
             # Whatever was half done is done again: the claim is ours until it runs out.
             self._intake.arrived.set()
@@ -132,7 +151,7 @@ class Agent:
             self._report("no work", error=str(error))
             self._services.clock.sleep(self._settings.receive_seconds)
             return None
-        return self._see_through(*taken) if taken else None
+        return self._see_through(taken) if taken else None
 
     def _check_folder(self) -> None:
         """Ask whether the rig's folder takes what an attempt must remember.
@@ -148,58 +167,104 @@ class Agent:
                 f"{format_bytes(MIN_FREE_BYTES)}: free some space"
             )
 
-    def _take(self) -> tuple[Work, Entry] | None:
+    def _take(self) -> Attempt | None:
         """Take the attempt whose turn it is; who is not waited for any more is dropped."""
         while work := self._waiting.claim(self._fits):
-            entry = self._accept(work)
-            if entry is not None:
-                return work, entry
+            if attempt := self._accept(work, partial(self._waiting.remove, work)):
+                return attempt
+        self._intake.want()
         return None
 
-    def _accept(self, work: Work) -> Entry | None:
+    def _take_handed(self, message: Message) -> Attempt | None:
+        """Take the attempt of a message that came by hand. Whatever is in the way, it goes on the list, or
+        comes back."""
+        if message.work is None:
+            return None
+        try:
+            return self._accept(message.work, partial(self._intake.delete, message))
+        except (Unavailable, EnvironmentProblem):
+            self._intake.put_back(message)
+            raise
+
+    def _accept(self, work: Work, strike: Callable[[], None]) -> Attempt | None:
         """Take the lease, say so, and remember it; the order makes a crash at any point harmless.
 
-        Before the spool has it the attempt waits on, claimed; after it, ``recover`` ends it.
+        Before the spool has it the attempt waits on, claimed or in the queue; after it, ``recover`` ends it.
+        ``strike`` takes it from where it waited, which nothing waits for: its lease says whose it is, and found
+        again it is dropped. Only what is dropped would be next again.
         """
-        entry = None
-        if self._win(work):
-            run_id = new_run_id(work)
-            entry = Entry(job_key=work.job_key, fencing=work.fencing, run_id=run_id, work=work)
-            self._spool.begin(entry)
-        event = "work taken" if entry else "work dropped: it was finished, superseded or withdrawn"
-        self._report(event, job_key=work.job_key, fencing=work.fencing, team=work.team)
-        self._strike(work, taken=entry is not None)
-        return entry
+        services, settings = self._services, self._settings
+        documents = Prefetch(work, services.blobs, services.threads)
+        won = self._win(work)
+        if won == "no":
+            self._say(work, "work dropped: it was finished, superseded or withdrawn")
+            strike()
+            return None
+        entry = Entry(job_key=work.job_key, fencing=work.fencing, run_id=new_run_id(work), work=work)
+        self._spool.begin(entry)
+        self._say(work, "work taken")
+        self._settle = self._strike_soon(work, strike)
+        return Attempt(
+            work,
+            entry,
+            services,
+            settings,
+            self._runner,
+            self._spool,
+            self._report,
+            agent=self._id,
+            documents=documents,
+            is_awaited=won == "answered",
+        )
 
-    def _strike(self, work: Work, *, taken: bool) -> None:
-        """Take it off the list. Raises Unavailable for what was dropped: it would be next again."""
-        try:
-            if taken:
+    def _strike_soon(self, work: Work, strike: Callable[[], None]) -> Callable[[], None]:
+        """Take an attempt from where it waited; return what does it at once, if it is not done yet.
+
+        Nothing waits for it, and the training's start has the better use for the network.
+        """
+        at_once = self._services.threads.flag()
+
+        def run() -> None:
+            at_once.wait(STRIKE_AFTER_SECONDS)
+            try:
                 self._waiting.note_turn(work.team)
-            self._waiting.remove(work)
-        except Unavailable as error:
-            if not taken:
-                raise
-            # Its lease says whose it is: found again, it is dropped.
-            self._report("left on the waiting list", job_key=work.job_key, error=str(error))
+                strike()
+            except Exception as error:  # of any kind: it is found again, and dropped
+                told = f"{type(error).__name__}: {error}"
+                self._report("left where it waited", job_key=work.job_key, error=told)
 
-    def _win(self, work: Work) -> bool:
-        """Take the lease and answer the wait for a rig; return whether the attempt is this agent's now."""
+        join = self._services.threads.start("taken", run)
+
+        def settle() -> None:
+            at_once.set()
+            join()
+
+        return settle
+
+    def _say(self, work: Work, event: str) -> None:
+        self._report(event, job_key=work.job_key, fencing=work.fencing, team=work.team)
+
+    def _win(self, work: Work) -> Literal["no", "answered", "held"]:
+        """Take the lease and answer the wait for a rig; return whether the attempt is this agent's now.
+
+        ``held``: it is, and nobody knows whether the wait was answered.
+        """
         rig, records = self._settings.rig, self._services.records
         taken = lease.take(work, rig, records, self._id)
-        if taken == "no":
-            return False
+        if taken == "no" or (taken == "another's" and not lease.bid(work, rig, self._id, records)):
+            return "no"
         answered = self._answer(work)
         if taken == "another's":
-            return answered and self._persistently(lambda: lease.take_over(work, rig, self._id, records))
-        if taken == "again":
+            won = answered and self._persistently(lambda: lease.take_over(work, rig, self._id, records))
+            return "answered" if won else "no"
+        if taken == "again" and not answered:
             # Perhaps we answered before, in an earlier life: then the training's token comes, or the
             # attempt ends without it. Unless another agent answered, and has the lease now.
-            return answered or lease.is_held(work, rig, self._id, records)
+            return "held" if lease.is_held(work, rig, self._id, records) else "no"
         if not answered:
             # Found on the list again it must not look as if we had answered.
             self._persistently(lambda: self._end(work, WITHDRAWN))
-        return answered
+        return "answered" if answered else "no"
 
     def _answer(self, work: Work) -> bool:
         try:
@@ -208,19 +273,16 @@ class Agent:
             return False
         return True
 
-    def _end(self, attempt: Work | Entry, outcome: Outcome) -> None:
+    def _end(self, attempt: Work, outcome: Outcome) -> None:
         rig, records = self._settings.rig, self._services.records
         lease.commit(attempt.job_key, attempt.fencing, rig, outcome, records, self._id)
 
-    def _see_through(self, work: Work, entry: Entry) -> Outcome | None:
-        services, settings, report = self._services, self._settings, self._report
-        self._attempt = Attempt(
-            work, entry, services, settings, self._runner, self._spool, report, agent=self._id
-        )
+    def _see_through(self, attempt: Attempt) -> Outcome | None:
+        self._attempt, work = attempt, attempt.work
         if self._stopping.is_set():  # between the message and this line
-            self._attempt.stop()
+            attempt.stop()
         try:
-            outcome = self._attempt.run()
+            outcome = attempt.run()
         except Unavailable as error:
             # It was stopped while the control plane was silent; the spool keeps it for ``recover``.
             self._report("attempt left open", job_key=work.job_key, fencing=work.fencing, error=str(error))
@@ -230,56 +292,16 @@ class Agent:
         return outcome
 
     def recover(self) -> None:
-        """See to the end what an earlier agent left: what ended is delivered; what ran is killed and lost.
-
-        An outcome that was committed, but perhaps not reported, is reported. What cannot be delivered for a
-        reason of its own stays for the next life, and keeps nothing else from going on.
-        """
-        for entry in self._spool.entries():
-            about = {"job_key": entry.job_key, "fencing": entry.fencing}
-            try:
-                killed = self._recover(entry)
-            except (Unavailable, *DEPLOYMENT_FAULTS):
-                raise
-            except Exception as error:
-                self._report("not recovered", error=f"{type(error).__name__}: {error}", **about)
-            else:
-                self._report("recovered", killed=killed, **about)
-        orphans.tell_all(self._spool, self._services.records, self._report)
-        self._spool.sweep()
-
-    def _recover(self, entry: Entry) -> int:
-        killed = self._runner.end(entry.run_id)
-        if entry.outcome is not None and entry.work is not None:
-            self._deliver(entry, entry.work, entry.outcome)
-        else:
-            self._end_left(entry)
-        return killed
-
-    def _deliver(self, entry: Entry, work: Work, outcome: Outcome) -> None:
-        kept = keeper(
-            work, self._services, self._settings, self._report, agent=self._id, on_lost=lambda: None
-        )
-        delivery = Delivery(
-            entry,
-            work,
+        """See to the end what an earlier agent left in the folder (``recovery.recover``)."""
+        recover(
+            self._spool,
             self._services,
             self._settings,
-            self._spool,
-            kept,
             self._report,
             agent=self._id,
+            end=self._runner.end,
             stopping=self._stopping.is_set,
         )
-        with kept:
-            delivery.run(outcome)
-
-    def _end_left(self, entry: Entry) -> None:
-        self._end(entry, DIED)
-        item = lease.read(entry.job_key, self._services.records)
-        if item.get("fencing") == entry.fencing and item.get("outcome"):
-            self._services.reporter.finished(entry.job_key, entry.fencing)
-        self._spool.remove(entry)
 
     def _persistently(self, call: Callable[[], T]) -> T:
         return persistently(call, self._services.clock, self._stopping.is_set, self._report)

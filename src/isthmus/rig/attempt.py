@@ -6,48 +6,41 @@ import contextlib
 import shutil
 import uuid
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from isthmus import documents
 from isthmus.errors import (
     AttemptLost,
     EnvironmentProblem,
-    InvalidDocument,
     InvalidJob,
     IsthmusError,
-    PermissionMissing,
     Unavailable,
 )
 from isthmus.model import layout
 from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import Job, Training
 from isthmus.model.messages import AttemptState, Outcome, Work
-from isthmus.ports import Flag, TrainingRun
+from isthmus.ports import TrainingRun
 from isthmus.rig.cache import CachedFile, FileCache
-from isthmus.rig.checkpoints import Checkpoints
+from isthmus.rig.checkpoints import Checkpoints, why_local
 from isthmus.rig.contract import Layout
 from isthmus.rig.delivery import MAX_CAUSE_CHARACTERS, Delivery, attempt_folder, ended
+from isthmus.rig.disks import named
+from isthmus.rig.in_place import InPlaceData
 from isthmus.rig.lease import Keeper
 from isthmus.rig.mirror import Mirror
+from isthmus.rig.prefetch import Prefetch
 from isthmus.rig.progress import Progress
-from isthmus.rig.runner import TrainingRequest
+from isthmus.rig.runner import Runner, TrainingRequest
 from isthmus.rig.services import Report, RigSettings, Services, persistently
 from isthmus.rig.spool import Entry, Spool
-from isthmus.workflows.loading import load_policy
 
 STOPPED = "the rig was stopped"
+NO_TOKEN = "the training's task token never came"
 
 T = TypeVar("T")
-
-
-class Runner(Protocol):
-    """What runs a training: ``JobRunner``, or a test's own."""
-
-    def check(self, training: Training) -> None: ...
-
-    def run(self, request: TrainingRequest, stop: Flag) -> TrainingRun: ...
-
-    def end(self, run_id: str) -> int: ...
 
 
 def new_run_id(work: Work) -> str:
@@ -56,7 +49,11 @@ def new_run_id(work: Work) -> str:
 
 
 class Attempt:
-    """An attempt whose lease this rig holds. ``stop`` ends its training (the rig is being stopped)."""
+    """An attempt whose lease this rig holds. ``stop`` ends its training (the rig is being stopped).
+
+    ``is_awaited``: Step Functions heard that this rig has it, so the training's token will come, and the training need
+    not wait for it.
+    """
 
     def __init__(
         self,
@@ -69,14 +66,20 @@ class Attempt:
         report: Report,
         *,
         agent: str = "",
+        documents: Prefetch,
+        is_awaited: bool,
     ) -> None:
         self.work = work
+        self._is_awaited = is_awaited
+        self._prefetch = documents
         self._run_id = entry.run_id
+        self._here: InPlaceData | None = None
         self._services = services
         self._settings = settings
         self._runner = runner
         self._report = report
         self._stop = services.threads.flag()
+        self._why_stopped = STOPPED
         self._leaving = services.threads.flag()
         self._folder = attempt_folder(settings, work.job_key, work.fencing)
         self._cache = FileCache(
@@ -131,9 +134,11 @@ class Attempt:
     def _outcome(self) -> Outcome:
         try:
             return self._judge(self._train())
-        except (EnvironmentProblem, AttemptLost, Unavailable, OSError) as error:
-            # This rig's fault (a full disk, say), not the script's: another attempt may do better.
+        except (EnvironmentProblem, AttemptLost, Unavailable) as error:
+            # This rig's fault, not the script's: another attempt may do better.
             return ended(AttemptState.LOST, error)
+        except OSError as error:  # likewise: a full disk, say
+            return ended(AttemptState.LOST, named(error, self._folder) or error)
         except IsthmusError as error:
             return ended(AttemptState.FAILED, error)
 
@@ -145,12 +150,22 @@ class Attempt:
         self._keeper.tolerate(training.offline_tolerance_seconds)
         self._runner.check(training)
         request = self._prepare(job, training, manifest)
-        has_token = self._keeper.wait_for_token(self._settings.token_seconds, self._stop.is_set)
-        self._go_on()
-        if not has_token:
-            raise AttemptLost(self._keeper.cause or "the training's task token never came")
+        if self._is_awaited:
+            self._keeper.expect_token(self._settings.token_seconds, self._end_without_token)
+        else:
+            has_token = self._keeper.wait_for_token(self._settings.token_seconds, self._stop.is_set)
+            self._go_on()
+            if not has_token:
+                raise AttemptLost(self._keeper.cause or NO_TOKEN)
         self._say("training started", name=request.name)
-        return self._run(request)
+        run = self._run(request)
+        return (
+            self._here.finish(run, job, Layout(self._folder), self._run_id, self._stop) if self._here else run
+        )
+
+    def _end_without_token(self) -> None:
+        self._why_stopped = NO_TOKEN
+        self._stop.set()
 
     def _run(self, request: TrainingRequest) -> TrainingRun:
         """Run it, and mirror its checkpoints; of a run that will go on elsewhere the last one too."""
@@ -172,9 +187,8 @@ class Attempt:
         return run
 
     def _documents(self) -> tuple[Job, Manifest]:
-        limit, blobs = documents.MAX_DOCUMENT_BYTES, self._services.blobs
-        job = self._persistently(lambda: blobs.get(self.work.job, max_bytes=limit))
-        manifest = self._persistently(lambda: blobs.get(self.work.manifest, max_bytes=limit))
+        job = self._persistently(lambda: self._prefetch.get(self.work.job))
+        manifest = self._persistently(lambda: self._prefetch.get(self.work.manifest))
         return documents.decode(Job, job, "the job"), documents.decode(Manifest, manifest, "the manifest")
 
     def _prepare(self, job: Job, training: Training, manifest: Manifest) -> TrainingRequest:
@@ -183,9 +197,17 @@ class Attempt:
         folders = Layout(self._folder)
         folders.make()
         self._restore(manifest.dataset, folders)
-        code = self._persistently(lambda: self._cache.fetch(training.code.key, training.code.sha256))
-        files = [_cached(manifest.dataset, file, folders) for file in manifest.files]
-        self._persistently(lambda: self._place(files))
+        code = self._persistently(
+            lambda: self._cache.fetch(training.code.key, training.code.sha256, self._go_on)
+        )
+        if manifest.in_place is msgspec.UNSET:
+            files = [_cached(manifest.dataset, file, folders) for file in manifest.files]
+            self._persistently(lambda: self._place(files))
+        else:
+            self._here = InPlaceData(
+                manifest.in_place, manifest, self._settings, self._services, self._persistently, self._say
+            )
+            self._here.place(folders, self._go_on)
         channels = {file.channel for file in manifest.files}
         return TrainingRequest(
             name=f"{job.model[:24]}-{self.work.job_key[:12]}-{self.work.fencing}",
@@ -195,47 +217,42 @@ class Attempt:
             channels={channel: folders.data / channel for channel in channels},
             work=self._folder,
             on_line=self._progress.take,
+            reads=self._here.home if self._here else None,
         )
 
     def _place(self, files: list[CachedFile]) -> None:
         """Raises AttemptLost as soon as the attempt is to end: a large dataset takes long."""
-        with contextlib.closing(self._cache.stream(files)) as arrivals:
+        with contextlib.closing(self._cache.stream(files, self._go_on)) as arrivals:
             for _ in arrivals:
                 self._go_on()
 
     def _go_on(self) -> None:
         if self._stop.is_set():
-            raise AttemptLost(self._keeper.cause or STOPPED)
+            raise AttemptLost(self._keeper.cause or self._why_stopped)
 
     def _restore(self, dataset: str, folders: Layout) -> None:
         """Go on from the job's newest checkpoint, whichever rig made it."""
-        self._checkpoints.local_only = self._why_local(dataset)
-        if self._checkpoints.local_only:
-            self._say("checkpoints stay on this rig", reason=self._checkpoints.local_only)
+        self._checkpoints.ask = lambda: self._why_local(dataset)
         self._persistently(self._checkpoints.restore)
         folders.checkpoints.rmdir()
         folders.checkpoints.symlink_to(self._checkpoints.folder.absolute(), target_is_directory=True)
 
     def _why_local(self, dataset: str) -> str:
         """Return why checkpoints may not go to the bucket, or an empty text. Asked where the bytes would
-        move: the policy may have changed since the plan."""
-        zone = self._settings.bucket_zone
-        try:
-            policy = self._persistently(lambda: load_policy(self._services.records, dataset))
-        except (PermissionMissing, InvalidDocument) as error:
-            return f"the data policy of {dataset} cannot be read: {error}"
-        if policy.lets_checkpoints_lie_in(zone):
-            return ""
-        return (
-            f"the data policy of {dataset} lets raw data lie in {', '.join(policy.zones) or 'no zone'} and "
-            f"{policy.may_leave} leave; the bucket lies in {zone or 'an unknown zone'}, and a checkpoint is "
-            "whatever a script wrote"
-        )
+        move: the policy may have changed since the plan.
+
+        Raises:
+            Unavailable: the table did not answer.
+        """
+        reason = why_local(self._services.records, dataset, self._settings.bucket_zone)
+        if reason:
+            self._say("checkpoints stay on this rig", reason=reason)
+        return reason
 
     def _judge(self, run: TrainingRun) -> Outcome:
         """Decide how a run ended; of a stopped run nothing is kept but its checkpoints."""
         if run.stopped:
-            raise AttemptLost(STOPPED)
+            raise AttemptLost(self._why_stopped)
         state, cause = AttemptState.FAILED, f"exit code {run.exit_code}\n{run.tail[-MAX_CAUSE_CHARACTERS:]}"
         if run.exit_code == 0:
             state, cause = AttemptState.SUCCEEDED, ""

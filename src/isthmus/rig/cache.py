@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.errors import EnvironmentProblem
-from isthmus.model.units import format_bytes
-from isthmus.ports import BlobStore
+from isthmus.model.units import MIB, format_bytes
+from isthmus.ports import BlobStore, GoOn, always
 from isthmus.rig.shelf import SPARE_BYTES, Shelf
 from isthmus.sync.collect import file_sha256 as file_digest
 from isthmus.sync.download import CONNECTIONS, download
@@ -21,6 +21,8 @@ from isthmus.sync.transfer import Wanted
 
 __all__ = ["CachedFile", "FileCache", "file_digest"]
 HASHERS = 4
+SMALL_BYTES = MIB
+"""Hashed in less time than threads are started in."""
 TRIES = 3
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -56,10 +58,11 @@ class FileCache:
         self._blobs = blobs
         self._connections = connections
 
-    def fetch(self, key: str, sha256: str) -> Path:
+    def fetch(self, key: str, sha256: str, go_on: GoOn = always) -> Path:
         """Return the file with that digest, downloaded from ``key`` unless it is here.
 
-        It is read again at each use: a script could have written to it through its link.
+        It is read again at each use: a script could have written to it through its link. ``go_on`` is asked between
+        pieces; what it raises ends the call, and a later one goes on from there.
 
         Raises:
             DigestMismatch: the store's bytes have another digest.
@@ -67,9 +70,9 @@ class FileCache:
             EnvironmentProblem: the folder cannot be written, or its disk is full.
         """
         path = self._shelf.path(sha256)
-        if not self._is_right(path, sha256):
+        if not self._is_right(path, sha256, go_on):
             with _named_troubles(self._shelf.root):
-                for _ in download([self._wanted(key, sha256)], self._blobs, connections=1):
+                for _ in download([self._wanted(key, sha256)], self._blobs, connections=1, go_on=go_on):
                     pass
         self._touch(path)
         return path
@@ -86,43 +89,48 @@ class FileCache:
 
     def place_all(self, files: Sequence[CachedFile]) -> int:
         """Put every file at its target; return the bytes that were fetched. As ``stream``, waited for."""
-        missing = self._missing(files)
-        for _ in self._placed(files, missing):
+        missing = self._missing(files, always)
+        for _ in self._placed(files, missing, always):
             pass
         return sum(file.size_bytes for file in missing)
 
-    def stream(self, files: Sequence[CachedFile]) -> Generator[Path]:
+    def stream(self, files: Sequence[CachedFile], go_on: GoOn = always) -> Generator[Path]:
         """Put files at their targets, and yield each as soon as it is there; those after it are fetched meanwhile.
 
-        Room is made before the first byte is fetched. The same call goes on after a failure.
+        Room is made before the first byte is fetched. The same call goes on after a failure. ``go_on`` is asked
+        between the pieces of files, from any thread, also while those that are here are read again.
 
         Raises:
             DigestMismatch, MissingFile, Unavailable: as ``fetch``.
             EnvironmentProblem: too little room, said before anything is fetched; or the folder cannot be written.
         """
-        yield from self._placed(files, self._missing(files))
+        yield from self._placed(files, self._missing(files, go_on), go_on)
 
-    def _missing(self, files: Sequence[CachedFile]) -> list[CachedFile]:
+    def _missing(self, files: Sequence[CachedFile], go_on: GoOn) -> list[CachedFile]:
         """Return what is to be fetched, each digest once."""
         distinct = list({file.sha256: file for file in files}.values())
 
         def check(file: CachedFile) -> bool:
-            return self._is_right(self._shelf.path(file.sha256), file.sha256)
+            return self._is_right(self._shelf.path(file.sha256), file.sha256, go_on)
 
-        if self._connections == 1:
+        if self._connections == 1 or sum(file.size_bytes for file in distinct) < SMALL_BYTES:
             here = [check(file) for file in distinct]
         else:
             with ThreadPoolExecutor(HASHERS) as pool:
                 here = list(pool.map(check, distinct))
         return [file for file, there in zip(distinct, here, strict=True) if not there]
 
-    def _placed(self, files: Sequence[CachedFile], missing: Sequence[CachedFile]) -> Iterator[Path]:
+    def _placed(
+        self, files: Sequence[CachedFile], missing: Sequence[CachedFile], go_on: GoOn
+    ) -> Iterator[Path]:
         self._make_room(files, missing)
         wanted = [self._wanted(file.key, file.sha256, file.size_bytes) for file in missing]
         coming = {entry.sha256 for entry in wanted}
         with (
             _named_troubles(self._shelf.root),
-            contextlib.closing(download(wanted, self._blobs, connections=self._connections)) as arrivals,
+            contextlib.closing(
+                download(wanted, self._blobs, connections=self._connections, go_on=go_on)
+            ) as arrivals,
         ):
             for file in files:
                 while file.sha256 in coming:
@@ -159,10 +167,10 @@ class FileCache:
             return self._shelf.part(file.sha256).stat().st_blocks * 512
         return 0
 
-    def _is_right(self, path: Path, sha256: str) -> bool:
+    def _is_right(self, path: Path, sha256: str, go_on: GoOn) -> bool:
         """Whether the file is here and whole; one that was written to is removed."""
         try:
-            if file_digest(path) == sha256:
+            if file_digest(path, go_on) == sha256:
                 return True
         except FileNotFoundError:
             return False

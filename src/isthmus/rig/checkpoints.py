@@ -13,14 +13,29 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from isthmus import documents
-from isthmus.errors import AttemptLost, Conflict, InvalidInput, IsthmusError, Refused
+from isthmus.errors import (
+    AttemptLost,
+    Conflict,
+    InvalidDocument,
+    InvalidInput,
+    IsthmusError,
+    PermissionMissing,
+    Refused,
+)
 from isthmus.model import layout
 from isthmus.model.checkpoint import Checkpoint, CheckpointFile
 from isthmus.ports import BlobStore, Item, Records
 from isthmus.rig.services import Report
+from isthmus.workflows.loading import load_policy
+
+ALL = 1 << 62
+"""What an agent of the version before, which noted no generation, knew of."""
+FIRST = 1
+"""The fencing number of a job's first attempt (``workflows.plan_training`` counts from it)."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +48,15 @@ class Staged:
 
 
 class Checkpoints:
-    """The checkpoints of one attempt's job. ``local_only``: why they may not leave this rig, or empty."""
+    """The checkpoints of one attempt's job. ``ask`` returns why they may not leave this rig, or an empty text; it is
+    called when that first matters, and may raise Unavailable."""
 
     def __init__(
         self, root: Path, job_key: str, fencing: int, blobs: BlobStore, records: Records, report: Report
     ) -> None:
         self.folder = root / job_key
         self.staging = root / f"{job_key}.staging"
-        self.local_only = ""
+        self.ask: Callable[[], str] = lambda: ""
         self._owner = root / f"{job_key}.fencing"
         self._key = job_key
         self._fencing = fencing
@@ -50,12 +66,22 @@ class Checkpoints:
         self._last: Checkpoint | None = None
         self._generation = 0
 
+    @cached_property
+    def local_only(self) -> str:
+        """Why they may not leave this rig, or an empty text.
+
+        Raises:
+            Unavailable: of who knows.
+        """
+        return self.ask()
+
     # ------------------------------------------------------------------ where an attempt begins
 
     def restore(self) -> None:
         """Make the folder hold the newest complete checkpoint; from now on no earlier attempt commits one.
 
-        What this rig has of an attempt at least as late as the bucket's is newer, or the same, and is used.
+        What this rig has of an attempt at least as late as the bucket's is newer, or the same, and is used,
+        unless another agent committed more under that attempt's number.
         A checkpoint that is not what its manifest says is not used: the training starts afresh. May be
         repeated.
 
@@ -63,15 +89,19 @@ class Checkpoints:
             AttemptLost: a later attempt restored or committed one.
             Unavailable: table or bucket did not answer.
         """
-        item = self._claim()
+        # No attempt was before the first: there is nothing to fetch, and nobody to be kept from committing.
+        if self._fencing > FIRST:
+            self._go_on_from(self._claim())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._own()
+        self._report("checkpoints", job_key=self._key, files=_count(self.folder))
+
+    def _go_on_from(self, item: Item) -> None:
         self._generation = item.get("generation", 0)
-        if self._owned_by() < item.get("by", 0):
+        if self._owned_by() < (item.get("by", 0), self._generation):
             self._fetch(item)
         elif item.get("manifest"):
             self._last = self._manifest(item["manifest"])
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self._owner, str(self._fencing))
-        self._report("checkpoints", job_key=self._key, files=_count(self.folder), local_only=self.local_only)
 
     def _claim(self) -> Item:
         values = {"fencing": self._fencing, "local_only": self.local_only}
@@ -81,12 +111,17 @@ class Checkpoints:
             raise AttemptLost(f"a later attempt of job {self._key} has its checkpoints") from error
         return self._item()
 
-    def _owned_by(self) -> int:
-        """Return the attempt that last trained in the local folder; 0: none, or nobody knows."""
+    def _own(self) -> None:
+        _write(self._owner, f"{self._fencing} {self._generation}")
+
+    def _owned_by(self) -> tuple[int, int]:
+        """Return the attempt that last trained in the local folder, and the newest generation of checkpoints that it
+        knew of: two agents may have had one attempt in turn. (0, 0): none, or nobody knows."""
         try:
-            return int(self._owner.read_text(encoding="ascii"))
+            fencing, *generation = self._owner.read_text(encoding="ascii").split()
+            return int(fencing), int(generation[0]) if generation else ALL
         except (FileNotFoundError, ValueError):
-            return 0
+            return 0, 0
 
     def _fetch(self, item: Item) -> None:
         """Replace the local folder by the bucket's checkpoint, verified, or by none."""
@@ -170,6 +205,7 @@ class Checkpoints:
         except Conflict as error:
             raise AttemptLost(f"a later attempt of job {self._key} has its checkpoints") from error
         self._last, self._generation = checkpoint, checkpoint.generation
+        self._own()
         self._report("checkpoint committed", job_key=self._key, **values, files=len(checkpoint.files))
         if last is not None:
             self._remove(last, keep={file.sha256 for file in checkpoint.files})
@@ -217,6 +253,25 @@ class Checkpoints:
 
     def _say(self, event: str, reason: str) -> None:
         self._report(event, job_key=self._key, fencing=self._fencing, reason=reason)
+
+
+def why_local(records: Records, dataset: str, zone: str) -> str:
+    """Return why a dataset's checkpoints may not go to a bucket in ``zone``, or an empty text.
+
+    Raises:
+        Unavailable: the table did not answer.
+    """
+    try:
+        policy = load_policy(records, dataset)
+    except (PermissionMissing, InvalidDocument) as error:
+        return f"the data policy of {dataset} cannot be read: {error}"
+    if policy.lets_checkpoints_lie_in(zone):
+        return ""
+    return (
+        f"the data policy of {dataset} lets raw data lie in {', '.join(policy.zones) or 'no zone'} and "
+        f"{policy.may_leave} leave; the bucket lies in {zone or 'an unknown zone'}, and a checkpoint is "
+        "whatever a script wrote"
+    )
 
 
 def _write(path: Path, text: str) -> None:

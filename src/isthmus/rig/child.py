@@ -7,7 +7,6 @@ import os
 import re
 import selectors
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,9 +18,11 @@ from isthmus.model.units import format_seconds
 from isthmus.ports import Flag
 from isthmus.rig import warden
 from isthmus.rig.joblog import JobLog
+from isthmus.rig.standby import Standby
 
 TAIL_LINES = 40
 MAX_LINE_BYTES = 16_384
+ROOM_FOR_A_MARK = 60
 POLL_SECONDS = 0.2
 STEP_GRACE_SECONDS = 5.0
 """What a build or a pull gets between SIGTERM and SIGKILL: whatever it leaves is made anew."""
@@ -44,6 +45,8 @@ MAX_METRIC_NAME_BYTES = 200
 
 def metrics_in(line: str) -> dict[str, float]:
     """Return the ``name=value`` pairs of a line whose values are numbers that DynamoDB takes."""
+    if "=" not in line:  # a search takes forty times as long, and a line may be of gigabytes
+        return {}
     found = {name: float(value) for name, value in METRIC.findall(line)}
     return {
         name: value if abs(value) >= MIN_METRIC else 0.0
@@ -77,6 +80,7 @@ class Record:
 class Child:
     """One command under a warden: its output, its deadline, its end.
 
+    ``standby`` starts it, by default a fresh one.
     ``end`` kills everything that is left of the run; without it, the processes that carry its id.
     """
 
@@ -89,6 +93,7 @@ class Child:
         stop: Flag,
         grace_seconds: float,
         *,
+        standby: Standby | None = None,
         end: Callable[[], object] | None = None,
     ) -> None:
         self._run_id = run_id
@@ -97,19 +102,12 @@ class Child:
         self._record = record
         self._stop = stop
         self._grace_seconds = grace_seconds
+        self._standby = standby or Standby()
         self._end = end or (lambda: warden.kill_run(run_id))
 
     def run(self, command: Iterable[str], limit_seconds: float) -> int:
         """Return the exit code: the command's own, or 128 + n when signal n ended it."""
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", warden.__file__, self._run_id, *command],
-            cwd=self._folder,
-            env=dict(self._variables),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = self._standby.start(self._run_id, list(command), self._folder, self._variables)
         try:
             self._follow(process, limit_seconds)
             code = process.wait()
@@ -192,6 +190,14 @@ def _end_step(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
+def _shortened(line: bytes) -> bytes:
+    """At most ``MAX_LINE_BYTES``, of which the last say how much of the line is left out."""
+    if len(line) <= MAX_LINE_BYTES:
+        return line
+    kept = MAX_LINE_BYTES - ROOM_FOR_A_MARK
+    return line[:kept] + b" [isthmus: %d bytes are left out here]" % (len(line) - kept)
+
+
 class _Lines:
     """Lines of a process's output as they come, without waiting for more than asked."""
 
@@ -213,7 +219,7 @@ class _Lines:
         if not chunk or len(self._rest) > MAX_LINE_BYTES:
             lines, self._rest = [*lines, self._rest], b""
         self.open = bool(chunk)
-        return [line[:MAX_LINE_BYTES] for line in lines if line or chunk]
+        return [_shortened(line) for line in lines if line or chunk]
 
     def close(self) -> None:
         self._selector.close()

@@ -154,6 +154,7 @@ def run_command(
     layout: Layout,
     channels: Mapping[str, Path],
     variables: Mapping[str, str],
+    reads: Path | None = None,
     gpus: Sequence[str] = (),
 ) -> list[str]:
     """Return the command that runs ``program`` (its first word is the Python) in a container.
@@ -172,7 +173,7 @@ def run_command(
         *("--shm-size", str(_memory_bytes() // 2)),
         *("--workdir", str(INSIDE.code), "--env", f"HOME={INSIDE.home}"),
         *(word for name in names for word in ("--env", name)),
-        *(word for mount in mounts(layout, channels) for word in ("--mount", mount)),
+        *(word for mount in mounts(layout, channels, reads) for word in ("--mount", mount)),
         *_devices(engine, gpus),
         *("--entrypoint", program[0], image, *program[1:]),
     ]
@@ -186,8 +187,10 @@ def _user(engine: Engine) -> list[str]:
     return ["--userns", "keep-id", "--user", own] if engine.name == "podman" else ["--user", "0:0"]
 
 
-def mounts(layout: Layout, channels: Mapping[str, Path]) -> list[str]:
+def mounts(layout: Layout, channels: Mapping[str, Path], reads: Path | None = None) -> list[str]:
     """Return what the container sees of the machine: the attempt's folders, and this package to read.
+
+    ``reads``: where links in the channels lead; it is seen by the same path, and only read.
 
     Raises:
         EnvironmentProblem: a folder's name holds a comma or a quote, which the engines' options cannot.
@@ -203,6 +206,7 @@ def mounts(layout: Layout, channels: Mapping[str, Path]) -> list[str]:
         INSIDE.config: layout.config,
         Path(SOURCE, "isthmus"): Path(isthmus.__file__).parent,
         **{INSIDE.data / channel: folder for channel, folder in channels.items()},
+        **({reads: reads} if reads is not None else {}),
     }
     return [
         *(_mount(source, target) for target, source in seen.items()),

@@ -243,6 +243,10 @@ class Delivery:
         """The spool's entry goes first: without its files it would say that there are some."""
         if outcome.state in (AttemptState.SUCCEEDED, AttemptState.FAILED):
             self._checkpoints().discard(committed=committed)
+        if not keep_files and not self._results.exists():
+            # Not remembered: a script that filled the disk gives its room back before the spool needs some.
+            here = attempt_folder(self._settings, self._work.job_key, self._work.fencing)
+            shutil.rmtree(here, ignore_errors=True)
         self._spool.remove(self._entry)
         if not keep_files:
             shutil.rmtree(self._results, ignore_errors=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus.errors import EnvironmentProblem
+from isthmus.rig.disks import named
 
 LOCK = "agent.lock"
 
@@ -32,15 +33,19 @@ def agent_id(folder: Path) -> str:
 
 @contextmanager
 def of_this_user(path: Path) -> Iterator[None]:
-    """Say whose a file is, where the work in it fails for that.
+    """Say whose a file is, or what its disk lacks, where the work in it fails for that.
 
     Raises:
-        EnvironmentProblem: it is another user's.
+        EnvironmentProblem: it is another user's, or its disk is read-only or full.
     """
     try:
         yield
     except PermissionError as error:
         raise EnvironmentProblem(f"{path} is another user's: run this as that user, or with sudo") from error
+    except OSError as error:
+        if lacking := named(error, path):
+            raise lacking from error
+        raise
 
 
 @contextmanager

@@ -9,6 +9,9 @@ developer guide, "Amazon SQS standard queues")
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 from isthmus.errors import PermissionMissing, Unavailable
 from isthmus.model.messages import Work
 from isthmus.ports import JobQueue, Message, Threads
@@ -22,14 +25,27 @@ PAUSE_SECONDS = 5.0
 class Intake:
     """``arrived`` is set whenever something new waits; who looks at the list clears it first.
 
-    ``started``: a thread takes in whatever comes; nobody else needs to ask.
+    ``started``: a thread takes in whatever comes; nobody else needs to ask. An agent that found nothing on the list
+    gets the next message that ``fits`` by hand: it needs no place where nothing waits. Until the lease is taken the
+    queue keeps it.
     """
 
-    def __init__(self, queue: JobQueue, waiting: WaitingList, report: Report, threads: Threads) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        waiting: WaitingList,
+        report: Report,
+        threads: Threads,
+        fits: Callable[[Work], bool] = lambda work: True,
+    ) -> None:
         self._queue = queue
         self._waiting = waiting
         self._report = report
         self._threads = threads
+        self._fits = fits
+        self._lock = threading.Lock()
+        self._is_wanted = False
+        self._handed: Message | None = None
         self._closed = threads.flag()
         self._list_answers = False
         self.arrived = threads.flag()
@@ -56,7 +72,52 @@ class Intake:
             # down is not asked for.
             self._waiting.check()
             self._list_answers = True
-        return sum(self._take(message) for message in self._queue.receive(wait_seconds=wait_seconds))
+        messages = self._queue.receive(wait_seconds=wait_seconds)
+        if len(messages) == 1 and self._hand_over(messages[0]):
+            return 1
+        return sum(self._take(message) for message in messages)
+
+    # ------------------------------------------------------------------ by hand
+
+    def want(self) -> None:
+        """The list had nothing for the agent: the next message may come by hand."""
+        with self._lock:
+            self._is_wanted = self.started
+
+    def handed(self) -> Message | None:
+        """Return the message that came by hand, if one did; no other comes before the next ``want``."""
+        with self._lock:
+            message, self._handed, self._is_wanted = self._handed, None, False
+        return message
+
+    def _hand_over(self, message: Message) -> bool:
+        """Give a message to an agent that waits. What was listed meanwhile comes first: ``arrived`` says so."""
+        if message.work is None or not self._fits(message.work):
+            return False
+        with self._lock:
+            if not self._is_wanted or self.arrived.is_set() or self._closed.is_set():
+                return False
+            self._handed, self._is_wanted = message, False
+        self.arrived.set()
+        return True
+
+    def put_back(self, message: Message) -> None:
+        """List a message that was handed over after all.
+
+        Raises:
+            Unavailable: the queue or the table did not answer; the message comes back.
+        """
+        self._take(message)
+
+    def delete(self, message: Message) -> None:
+        """Of a message that was handed over: nobody needs it any more.
+
+        Raises:
+            Unavailable: the queue did not answer; the message comes back, and the lease says whose it is.
+        """
+        self._queue.delete(message.receipt)
+
+    # ------------------------------------------------------------------ by the list
 
     def _take(self, message: Message) -> bool:
         """Take in one message. What is left stays in the queue, comes back, and ends in its dead-letter

@@ -9,6 +9,7 @@ within the job's ``offline_tolerance_seconds``.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -37,8 +38,9 @@ def take(work: Work, rig: str, records: Records, agent: str = "") -> Taken:
     """Take the lease of an attempt.
 
     Returns ``again`` when this agent holds it already and has not finished (it died, or the list did not
-    answer), ``another's`` when another agent of this rig holds it so: who can still answer the wait for a
-    rig then calls ``take_over``, and nobody else. ``no``: the attempt was finished or superseded.
+    answer), ``another's`` when another agent of this rig holds it so: call ``bid``, then answer the wait for
+    a rig; who can still answer it calls ``take_over``, and nobody else. ``no``: the attempt was finished or
+    superseded.
     """
     values = _fields(work, rig, agent)
     try:
@@ -49,6 +51,10 @@ def take(work: Work, rig: str, records: Records, agent: str = "") -> Taken:
             return "no"
         if _is_sent_again(work, item):
             return _take_anew(work, values, item, records)
+        if work.sending < _sending(item):
+            return (
+                "no"  # its token is void, and the later message, for which it was taken, waits or comes back
+            )
         if item.get("outcome"):
             return "no"
         return "again" if _names(item, agent) else "another's"
@@ -60,6 +66,7 @@ def _fields(work: Work, rig: str, agent: str) -> dict[str, Any]:
         "fencing": work.fencing,
         "rig": rig,
         "agent": agent,
+        "bidder": "",
         "redrives": work.redrives,
         "retries": work.retries,
         "state": AttemptState.LEASED.value,
@@ -71,7 +78,11 @@ def _fields(work: Work, rig: str, agent: str) -> dict[str, Any]:
 def _is_sent_again(work: Work, item: Item) -> bool:
     """Whether the state machine waits by a later message than the lease was taken for. No training began
     then: its token comes once the wait is answered."""
-    return work.sending > (item.get("redrives", 0), item.get("retries", 0)) and not item.get("token")
+    return work.sending > _sending(item) and not item.get("token")
+
+
+def _sending(item: Item) -> tuple[int, int]:
+    return item.get("redrives", 0), item.get("retries", 0)
 
 
 def _take_anew(work: Work, values: Item, item: Item, records: Records) -> Taken:
@@ -82,6 +93,18 @@ def _take_anew(work: Work, values: Item, item: Item, records: Records) -> Taken:
     except Conflict:
         return "no"
     return "fresh"
+
+
+def bid(work: Work, rig: str, agent: str, records: Records) -> bool:
+    """Say in a lease that another agent of this rig left that this one is about to answer its wait; return whether the
+    lease is still open. The other one, back, would otherwise take that answer for one of its own, and both would train.
+    """
+    expect = {"fencing": work.fencing, "rig": rig, "outcome": None}
+    try:
+        records.update(layout.job_pk(work.job_key), layout.LEASE, {"bidder": agent}, expect=expect)
+    except Conflict:
+        return False
+    return True
 
 
 def take_over(work: Work, rig: str, agent: str, records: Records) -> bool:
@@ -97,9 +120,9 @@ def take_over(work: Work, rig: str, agent: str, records: Records) -> bool:
 
 
 def is_held(work: Work, rig: str, agent: str, records: Records) -> bool:
-    """Return whether the lease is this attempt's, and names this agent."""
+    """Return whether the lease is this attempt's, names this agent, and nobody else has bid for it."""
     item = read(work.job_key, records)
-    return _held(item, work.fencing, rig) and _names(item, agent)
+    return _held(item, work.fencing, rig) and _names(item, agent) and item.get("bidder", "") in ("", agent)
 
 
 def read(job_key: str, records: Records) -> Item:
@@ -186,6 +209,8 @@ class Keeper:
         self._tasks = tasks
         self._poll_seconds = poll_seconds
         self._beat_seconds = poll_seconds
+        self._patience = math.inf
+        self._on_missing: Callable[[], None] = lambda: None
         self._report = report
         self._on_lost = on_lost
         self._threads = threads
@@ -209,6 +234,10 @@ class Keeper:
         """Beat as often as the job's ``offline_tolerance_seconds`` asks for."""
         self._beat_seconds = min(seconds / BEATS_PER_TOLERANCE, MAX_BEAT_SECONDS)
 
+    def expect_token(self, seconds: float, on_missing: Callable[[], None]) -> None:
+        """Call ``on_missing``, once, when the training's token is not there after so many seconds of looking."""
+        self._patience, self._on_missing = seconds, on_missing
+
     def wait_for_token(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Wait until the training's token is there, the attempt is lost, or ``until`` says so, which is asked
         every second; return whether the token is there."""
@@ -220,6 +249,9 @@ class Keeper:
 
     def _run(self) -> None:
         look_seconds = min(FIRST_LOOK_SECONDS, self._poll_seconds)
+        # Step Functions heard of this attempt a moment ago: its token is a function's start away.
+        if self._closed.wait(look_seconds):
+            return
         while not self.lost.is_set():
             try:
                 self._step()
@@ -229,7 +261,14 @@ class Keeper:
                 self._report("heartbeat failed", job_key=self._work.job_key, error=str(error))
             if self._closed.wait(self._beat_seconds if self.token.is_set() else look_seconds):
                 return
+            if not self.token.is_set():
+                self._miss(look_seconds)
             look_seconds = min(2 * look_seconds, self._poll_seconds)
+
+    def _miss(self, seconds: float) -> None:
+        was, self._patience = self._patience, self._patience - seconds
+        if was > 0 >= self._patience:
+            self._on_missing()
 
     def _step(self) -> None:
         """One look at the lease and, once there is a token, one heartbeat."""

@@ -49,7 +49,7 @@ class Mirror:
         self._every_seconds = every_seconds
         self._still_seconds = still_seconds
         self._closed = threads.flag()
-        self._off = bool(checkpoints.local_only)
+        self._off = False
         self._restless: list[set[str]] = []
         self._sent: Snapshot = {}
         self._digests: dict[tuple[str, Signature], str] = {}
@@ -94,6 +94,9 @@ class Mirror:
 
     def _take(self, wanted: Snapshot) -> bool:
         if not wanted or wanted == self._sent:
+            return False
+        if self._checkpoints.local_only:
+            self._off = True
             return False
         files = self._stage(wanted)
         if files is None or not self._checkpoints.commit(files, lambda: _same(files, wanted)):

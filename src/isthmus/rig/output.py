@@ -12,6 +12,7 @@ import msgspec
 
 from isthmus import documents
 from isthmus.model.bundle import BundleFile
+from isthmus.model.judgement import JUDGEMENT_FILE
 from isthmus.ports import BlobStore
 from isthmus.rig.cache import file_digest
 from isthmus.rig.contract import Layout
@@ -22,7 +23,8 @@ METRICS_FILE = "metrics.json"
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
     """The files of an attempt: ``model.onnx`` and ``export.json`` if it has a model, ``metrics.json``,
-    ``train.log``, and below ``data/`` what the script left in ``SM_OUTPUT_DATA_DIR``."""
+    ``judgement.json`` if its data lie with the rig, ``train.log``, and below ``data/`` what the script left in
+    ``SM_OUTPUT_DATA_DIR``."""
 
     schema: str = "isthmus/output/1"
     files: tuple[BundleFile, ...]
@@ -42,8 +44,8 @@ def upload(root: Path, metrics: Mapping[str, float], prefix: str, blobs: BlobSto
 def files(root: Path) -> Iterator[tuple[str, Path]]:
     """Yield name and path of regular files; a link could lead to what is not the script's to publish."""
     layout = Layout(root)
-    metrics = root / METRICS_FILE
-    fixed = [layout.model / "model.onnx", layout.model / "export.json", metrics, layout.log, layout.failure]
+    told = [root / METRICS_FILE, root / JUDGEMENT_FILE]
+    fixed = [layout.model / "model.onnx", layout.model / "export.json", *told, layout.log, layout.failure]
     yield from ((path.name, path) for path in fixed if path.is_file() and not path.is_symlink())
     if layout.output_data.is_symlink() or not layout.output_data.is_dir():
         return
@@ -67,10 +69,15 @@ def _note(root: Path, metrics: Mapping[str, float]) -> None:
     """Write the metrics where no container sees them, in the place of whatever a script put there."""
     if not Layout(root).output.is_dir():
         raise FileNotFoundError(f"{Layout(root).output} is gone")
-    handle, fresh = tempfile.mkstemp(prefix=f".{METRICS_FILE}.", dir=root)
-    with open(handle, "w", encoding="utf-8") as file:
-        json.dump(metrics, file, sort_keys=True)
-    os.replace(fresh, root / METRICS_FILE)
+    write(root / METRICS_FILE, json.dumps(metrics, sort_keys=True).encode())
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file at once, in the place of whatever a script put there."""
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with open(handle, "wb") as file:
+        file.write(data)
+    os.replace(fresh, path)
 
 
 def _sync(path: Path) -> None:

@@ -29,10 +29,11 @@ IMAGES_OWN = {"PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
 class Place:
     """``wrap`` makes a program of this place a command of the machine; ``end`` ends what is left of the run.
 
-    ``model`` is ``SM_MODEL_DIR`` as a program of this place sees it.
+    ``model`` is ``SM_MODEL_DIR`` as a program of this place sees it, ``source`` the folder that holds isthmus.
     """
 
     python: str
+    source: str
     model: Path
     variables: dict[str, str]
     end: Callable[[], object]
@@ -52,7 +53,7 @@ def in_environment(
         inherited=os.environ,
     )
     variables = contract | share.variables() | _launchers_own(request) | {"PYTHONPATH": str(source)}
-    return Place(str(python), layout.model, variables, lambda: warden.kill_run(request.run_id))
+    return Place(str(python), str(source), layout.model, variables, lambda: warden.kill_run(request.run_id))
 
 
 def in_container(request: TrainingRequest, layout: Layout, engine: Engine, image: str, share: Share) -> Place:
@@ -75,6 +76,7 @@ def in_container(request: TrainingRequest, layout: Layout, engine: Engine, image
             run_id=request.run_id,
             layout=layout,
             channels=request.channels,
+            reads=request.reads,
             variables=inside,
             gpus=share.ids,
         )
@@ -85,7 +87,7 @@ def in_container(request: TrainingRequest, layout: Layout, engine: Engine, image
 
     # The program of the engine has its own HOME; the container's is named on its command line.
     client = inside | engine.client() | {warden.RUN_END: json.dumps(engine.ending(request.run_id))}
-    return Place(containers.PYTHON, containers.INSIDE.model, client, end, wrap)
+    return Place(containers.PYTHON, containers.SOURCE, containers.INSIDE.model, client, end, wrap)
 
 
 def _launchers_own(request: TrainingRequest) -> dict[str, str]:

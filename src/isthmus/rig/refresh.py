@@ -57,8 +57,13 @@ def look_again(
         power_watts=before.power_watts,
         machine=machine,
     )
-    carried = ("usage", "unsupported", "rates", "links", "memory_bandwidth_bytes_per_second")
-    left_out = {what: why for what, why in before.not_measured.items() if what != ACCELERATORS}
+    carried = ["usage", "unsupported", "rates", "links", "memory_bandwidth_bytes_per_second"]
+    found_anew: tuple[str, ...] = (ACCELERATORS,)
+    if (folder / settings.FILE).is_file():
+        found_anew += (settings.DATA_ROOT,)
+    else:
+        carried.append("data_roots")
+    left_out = {what: why for what, why in before.not_measured.items() if not what.startswith(found_anew)}
     found = msgspec.structs.replace(
         found,
         not_measured=left_out | found.not_measured,

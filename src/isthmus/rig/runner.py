@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from isthmus.errors import EnvironmentProblem, InvalidJob
 from isthmus.frameworks import launch
@@ -21,6 +22,7 @@ from isthmus.rig.contract import Layout, arguments, write_config
 from isthmus.rig.gpus import NO_GPU, Share
 from isthmus.rig.joblog import MAX_LOG_BYTES, JobLog
 from isthmus.rig.places import Place, image_of, in_container, in_environment
+from isthmus.rig.standby import Standby
 
 GRACE_SECONDS = 120.0
 """SageMaker's time between SIGTERM and SIGKILL."""
@@ -33,6 +35,7 @@ class TrainingRequest:
     """One attempt to run. ``code`` is the verified archive; ``channels`` are folders of verified files.
 
     ``run_id`` names the attempt's processes, on this machine and once only. ``on_line`` hears what they print.
+    ``reads``: the folder to which links in the channels lead, if they are links.
     """
 
     name: str
@@ -42,6 +45,21 @@ class TrainingRequest:
     channels: Mapping[str, Path]
     work: Path
     on_line: OnLine = lambda line: None
+    reads: Path | None = None
+
+
+class Runner(Protocol):
+    """What runs a training: ``JobRunner``, or a test's own."""
+
+    def check(self, training: Training) -> None: ...
+
+    def run(self, request: TrainingRequest, stop: Flag) -> TrainingRun: ...
+
+    def end(self, run_id: str) -> int: ...
+
+    def warm(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class JobRunner:
@@ -74,6 +92,15 @@ class JobRunner:
         self._grace_seconds = grace_seconds
         self._on_line = on_line
         self._log_bytes = log_bytes
+        self._standby = Standby()
+
+    def warm(self) -> None:
+        """Have ready what the next training's start would wait for."""
+        self._standby.ready()
+
+    def close(self) -> None:
+        """Let go of what ``warm`` made."""
+        self._standby.close()
 
     def check(self, training: Training) -> None:
         """Ask whether a training can run here; asked before anything of it is downloaded.
@@ -119,7 +146,14 @@ class JobRunner:
         with JobLog(layout.log, head_bytes=half, tail_bytes=half) as log:
             record = Record(log, (request.on_line, self._on_line))
             child = Child(
-                request.run_id, layout.code, place.variables, record, stop, self._grace_seconds, end=place.end
+                request.run_id,
+                layout.code,
+                place.variables,
+                record,
+                stop,
+                self._grace_seconds,
+                standby=self._standby,
+                end=place.end,
             )
             code = child.run(place.wrap(self._script(training, place)), training.deadline_seconds)
             if code == 0 and not stop.is_set():
@@ -161,6 +195,7 @@ class JobRunner:
         """Return the program that trains; with a launcher, a process for each GPU."""
         return launch.command(
             place.python,
+            place.source,
             training.framework.name,
             [training.entry_point, *arguments(training.hyperparameters)],
             launcher=next(iter(training.launchers), ""),

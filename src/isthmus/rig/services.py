@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +42,8 @@ class RigSettings:
     an attempt any more. ``bucket_zone``: where the bucket lies, as a data policy names it. ``accelerators``:
     how many GPUs the agent has; what needs more is left to another one. None: it takes whatever comes.
     ``cache_folder``: another place for the cache, which several agents may share; ``cache_bytes``: its limit
-    (None: half of what the disk has for it); ``connections``: downloads at once, with one no thread is started.
+    (None: half of what the disk has for it); ``data_roots``: by name, folders whose datasets are read in place;
+    ``connections``: downloads at once, with one no thread is started.
     """
 
     rig: str
@@ -58,6 +59,7 @@ class RigSettings:
     accelerators: int | None = None
     cache_folder: Path | None = None
     cache_bytes: int | None = None
+    data_roots: Mapping[str, Path] = field(default_factory=dict)
     connections: int = CONNECTIONS
 
 

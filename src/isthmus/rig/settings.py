@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,22 +21,28 @@ from isthmus.errors import InvalidDocument, InvalidInput
 from isthmus.model.device import Accelerator, DeviceDescriptor, Link, Usage
 
 FILE = "rig.toml"
+DATA_ROOT = "data root "
+"""Before a root's name, the key of ``not_measured`` that ``apply`` writes."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Size = Annotated[int, msgspec.Meta(ge=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+ROOT_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+"""As ``model.blob.Name``: it stands in manifests."""
 
 
 class RigFile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Fields of the descriptor, by their names; None: left to discovery.
 
     ``measure_rates``: false leaves out the minute of micro-benchmarks. ``cache_folder``: where datasets are kept,
-    also for several agents; ``cache_bytes``: how much of them (docs/adr/0024).
+    also for several agents; ``cache_bytes``: how much of them (docs/adr/0024). ``data_roots``: by name, folders whose
+    datasets are read in place; the descriptor has the names alone (docs/adr/0030).
     """
 
     measure_rates: bool | None = None
     cache_folder: Text | None = None
     cache_bytes: Count | None = None
+    data_roots: dict[str, str] | None = None
 
     kind: Literal["rig", "edge"] | None = None
     zone: Text | None = None
@@ -53,6 +60,18 @@ class RigFile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     memory_bandwidth_bytes_per_second: Amount | None = None
     links: tuple[Link, ...] | None = None
 
+    def __post_init__(self) -> None:
+        for name, folder in (self.data_roots or {}).items():
+            if not ROOT_NAME.fullmatch(name):
+                raise ValueError(
+                    "data_roots needs names of at most 40 small letters, digits and hyphens, such as scans; one is "
+                    f"{name}"
+                )
+            if not folder.startswith("/") or not folder.strip("/."):
+                raise ValueError(
+                    f"data_roots.{name} needs an absolute path, such as /srv/{name}; it is {folder!r}"
+                )
+
     def given(self) -> dict[str, Any]:
         """Return the fields that have a value."""
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
@@ -61,7 +80,7 @@ class RigFile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 NOTHING = RigFile()
 GIVEN = frozenset({"kind", "zone", "usage", "price_per_hour_usd", "power_watts", "unsupported"})
 """Nobody discovers these: they are given, and override nothing."""
-AGENTS_OWN = frozenset({"measure_rates", "cache_folder", "cache_bytes"})
+AGENTS_OWN = frozenset({"measure_rates", "cache_folder", "cache_bytes", "data_roots"})
 """What the agent does here; no part of the descriptor."""
 
 
@@ -126,7 +145,15 @@ def apply(device: DeviceDescriptor, settings: RigFile) -> DeviceDescriptor:
         for name, value in values.items()
         if name not in GIVEN and getattr(device, name) != value
     }
-    return msgspec.structs.replace(device, **values, overrides=replaced)
+    found = msgspec.structs.replace(device, **values, overrides=replaced)
+    return _with_data_roots(found, settings.data_roots) if settings.data_roots is not None else found
+
+
+def _with_data_roots(device: DeviceDescriptor, folders: Mapping[str, str]) -> DeviceDescriptor:
+    """Name the roots whose folders are there; of another, such as a disk that is not mounted, say that it is not."""
+    there = tuple(sorted(name for name, folder in folders.items() if Path(folder).is_dir()))
+    gone = {f"{DATA_ROOT}{name}": "its folder is not there" for name in sorted({*folders} - {*there})}
+    return msgspec.structs.replace(device, data_roots=there, not_measured=device.not_measured | gone)
 
 
 def undo(device: DeviceDescriptor) -> DeviceDescriptor:

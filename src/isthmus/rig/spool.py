@@ -205,8 +205,7 @@ class Spool:
                 f"a newer isthmus wrote it, as version {version}; this one reads {VERSION}"
             )
         if version < VERSION:
-            connection.executescript(TABLES)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.executescript(f"BEGIN IMMEDIATE;{TABLES}PRAGMA user_version = {VERSION};COMMIT")
 
     def _give_up(self) -> None:
         """A connection after an error may be inside a transaction: the next call opens another."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from isthmus.errors import InvalidInput
 from isthmus.model.dataset import DatasetFile
-from isthmus.model.units import MIB, format_bytes
+from isthmus.model.units import KIB, MIB, format_bytes
+from isthmus.ports import GoOn, always
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 SKIPPED = frozenset({"__pycache__", "node_modules"})
 MAX_CODE_BYTES = 50 * MIB
+PIECE_BYTES = 256 * KIB
+"""As ``hashlib.file_digest`` reads."""
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
@@ -70,7 +74,16 @@ def pack_code(folder: Path, archive: Path) -> None:
             out.writestr(entry, path.read_bytes())
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def file_sha256(path: Path, go_on: GoOn = always) -> str:
+    """Return the SHA-256 (hex) of a file, read in pieces; ``go_on`` is asked between them."""
+    with path.open("rb", buffering=0) as stream:
+        return stream_sha256(stream, go_on)
+
+
+def stream_sha256(stream: io.RawIOBase, go_on: GoOn = always) -> str:
+    """Return the SHA-256 (hex) of what is left of a stream."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(PIECE_BYTES))
+    while size := stream.readinto(buffer):
+        digest.update(buffer[:size])
+        go_on()
+    return digest.hexdigest()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 
 from isthmus.model.units import MIB
-from isthmus.ports import BlobStore
+from isthmus.ports import BlobStore, GoOn, always
 from isthmus.sync.transfer import LOOK_AGAIN_SECONDS, Busy, Step, Transfer, Wanted
 
 CONNECTIONS = 32
@@ -33,19 +33,22 @@ def download(
     *,
     connections: int = CONNECTIONS,
     range_bytes: int = RANGE_BYTES,
+    go_on: GoOn = always,
 ) -> Generator[Wanted, None, None]:
     """Fetch files and yield each, in their order, as soon as it is there; those after it are fetched meanwhile.
 
     Nothing happens before the first is asked for. With one connection everything is done in the caller's thread.
-    What was under way when the iterator is closed, or fails, is gone on with by the next call.
+    What was under way when the iterator is closed, or fails, is gone on with by the next call. ``go_on`` is asked
+    between the pieces of each file, in whatever thread fetches it.
 
     Raises:
         DigestMismatch: an object has other bytes than promised.
         MissingFile: there is no such object.
         Unavailable: the store did not answer.
         OSError: the files cannot be written.
+        what ``go_on`` raises.
     """
-    transfers = [Transfer(wanted, blobs, range_bytes) for wanted in files]
+    transfers = [Transfer(wanted, blobs, range_bytes, go_on) for wanted in files]
     try:
         if connections == 1:
             for transfer in transfers:

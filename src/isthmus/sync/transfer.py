@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from isthmus.errors import Conflict, DigestMismatch, MissingFile, Unavailable
-from isthmus.ports import BlobInfo, BlobStore
+from isthmus.ports import BlobInfo, BlobStore, GoOn, always
+from isthmus.sync.collect import file_sha256
 
 Step = Callable[[], "list[Step]"]
 """A part of the work, which returns what can be done next."""
@@ -67,8 +67,9 @@ class Transfer:
     Whoever fetches holds a lock on the partial file, also against other processes; who comes second finds the file.
     """
 
-    def __init__(self, wanted: Wanted, blobs: BlobStore, range_bytes: int) -> None:
+    def __init__(self, wanted: Wanted, blobs: BlobStore, range_bytes: int, go_on: GoOn = always) -> None:
         self.wanted = wanted
+        self._go_on = go_on
         self._blobs = blobs
         self._range_bytes = range_bytes
         self._part = wanted.part
@@ -80,6 +81,7 @@ class Transfer:
 
     def begin(self) -> list[Step]:
         """Fetch a small file; of a big one, return a step for each range that is not there yet. Raises Busy."""
+        self._go_on()
         self._lock()
         if self.wanted.path.exists():
             self.close()
@@ -131,7 +133,7 @@ class Transfer:
 
     def _whole(self) -> None:
         os.ftruncate(self._file, 0)
-        self._blobs.save(self.wanted.key, self._part)
+        self._blobs.save(self.wanted.key, self._part, go_on=self._go_on)
         self._keep(self._digest())
 
     def _origin(self, info: BlobInfo | None) -> _Origin:
@@ -159,7 +161,14 @@ class Transfer:
         start = number * self._range_bytes
         stop = min(start + self._range_bytes, origin.size_bytes)
         try:
-            self._blobs.save(self.wanted.key, self._part, start=start, stop=stop, version=origin.version)
+            self._blobs.save(
+                self.wanted.key,
+                self._part,
+                start=start,
+                stop=stop,
+                version=origin.version,
+                go_on=self._go_on,
+            )
         except Conflict as error:
             self._notes.unlink(missing_ok=True)
             raise Unavailable(f"{self.wanted.key} was replaced while it was fetched") from error
@@ -171,8 +180,7 @@ class Transfer:
         return self._finish() if last else []
 
     def _digest(self) -> str:
-        with self._part.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self._part, self._go_on)
 
     def _finish(self) -> list[Step]:
         digest = self._digest()

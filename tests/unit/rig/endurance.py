@@ -29,6 +29,12 @@ class PlainRunner:
     def check(self, training: Training) -> None:
         """It runs everything."""
 
+    def warm(self) -> None:
+        """It has nothing to prepare."""
+
+    def close(self) -> None:
+        """It holds nothing."""
+
     def end(self, run_id: str) -> int:
         return 0
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rig_world import KEY, FlakyRecords, World
 from test_offline import Stage, agent, give_away, leave_offline, results, start
 
+from isthmus import documents
 from isthmus.adapters.aws.records import from_wire, to_wire
 from isthmus.adapters.local.blobs import DirectoryBlobStore
 from isthmus.errors import EnvironmentProblem, PermissionMissing
+from isthmus.model import layout
+from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.messages import AttemptState
 from isthmus.ports import Item, TrainingRun
 from isthmus.rig import orphans
@@ -202,6 +207,37 @@ class StopsAtTheFirst(DirectoryBlobStore):
             self.fetched += 1
             self.rig.stop()
         return super().save(key, *args, **options)
+
+
+class StopsWithinAFile(StopsAtTheFirst):
+    """The rig is stopped when the first bytes of a file are there."""
+
+    def save(self, key: str, *args: Any, go_on: Callable[[], None] = lambda: None, **options: Any) -> Any:
+        def stop_and_ask() -> None:
+            if "blobs/" in key:
+                self.fetched += 1
+                self.rig.stop()
+            go_on()
+
+        return DirectoryBlobStore.save(self, key, *args, go_on=stop_and_ask, **options)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_a_stop_is_heard_within_a_large_file(world: World, connections: int) -> None:
+    world.blobs = blobs = StopsWithinAFile(world.folder / "bucket")
+    world.settings = dataclasses.replace(world.settings, connections=connections)
+    start(world)
+    key, data = layout.registered_manifest(KEY), bytes(3 * 2**20)
+    manifest = documents.decode(Manifest, world.blobs.get(key, max_bytes=10_000), key)
+    large = DatasetFile(path="train/large", sha256=documents.sha256(data), size_bytes=len(data))
+    world.blobs.put(layout.dataset_folder("digits") + layout.blob_path(large.sha256), data)
+    world.blobs.put(key, documents.encode(msgspec.structs.replace(manifest, files=(large,))))
+    rig, stage = agent(world, succeed)
+    blobs.rig = rig
+    outcome = rig.step()
+    assert outcome is not None
+    assert (outcome.state, stage.names) == (AttemptState.LOST, [])
+    assert blobs.fetched == 1, "of twelve pieces"
 
 
 def test_a_stop_is_heard_while_the_data_is_fetched(world: World) -> None:

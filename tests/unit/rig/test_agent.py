@@ -41,9 +41,16 @@ class StageRunner:
     def __init__(self, play: Play) -> None:
         self._play = play
         self.requests: list[TrainingRequest] = []
+        self.warmed = False
 
     def check(self, training: Training) -> None:
         """It runs everything."""
+
+    def warm(self) -> None:
+        self.warmed = True
+
+    def close(self) -> None:
+        """It holds nothing."""
 
     def end(self, run_id: str) -> int:
         return kill_run(run_id)
@@ -196,16 +203,17 @@ def test_a_redelivery_after_the_wait_was_answered_is_taken_over(world: World) ->
 
 
 class DiesAt(MemoryRecords):
-    """The process dies (nothing below it runs any more) when it comes to this write."""
+    """The process dies (nothing below it runs any more) when it comes to this write; or the write alone fails."""
 
-    def __init__(self, write: str, sk: str) -> None:
+    def __init__(self, write: str, sk: str, how: BaseException | None = None) -> None:
         super().__init__()
+        self.how = how or KeyboardInterrupt()
         self.at: tuple[str, str] | None = (write, sk)
 
     def _die_at(self, write: str, sk: str) -> None:
         if self.at and self.at[0] == write and sk.startswith(self.at[1]):
             self.at = None
-            raise KeyboardInterrupt
+            raise self.how
 
     def update(self, pk: str, sk: str, values: Mapping[str, Any], **conditions: Any) -> None:
         self._die_at("update", sk)
@@ -235,10 +243,12 @@ def taking_dies_at(world: World, where: str) -> None:
         "turn": ("update", layout.TURN),
         "removal": ("delete", layout.WORK),
     }
+    # These two are made while the training starts: whoever dies then has not come to them.
+    how = Unavailable("no route") if where in ("turn", "removal") else None
     if where == "answer":
         world.tasks = DiesBeforeAnswer(world.records)
     else:
-        world.records = DiesAt(*writes[where])  # type: ignore[assignment]
+        world.records = DiesAt(*writes[where], how)  # type: ignore[assignment]
         world.tasks = StepFunctions(world.records)
     world.reporter = FinishAttempt(world.records, world.tasks)
 
@@ -261,11 +271,16 @@ def test_a_death_before_the_journal_costs_nothing(world: World, where: str) -> N
 
 @pytest.mark.parametrize("where", ["turn", "removal"])
 def test_a_death_after_the_journal_ends_the_attempt_and_drops_what_waits(world: World, where: str) -> None:
+    def die(request: TrainingRequest, stop: threading.Event) -> int:
+        world.wait_for(lambda: any(event == "left where it waited" for event, _ in world.events))
+        raise KeyboardInterrupt
+
     taking_dies_at(world, where)
     world.put_job({"train.py": ""})
     world.send()
     with pytest.raises(KeyboardInterrupt):
-        agent(world)[0].step()
+        agent(world, die)[0].step()
+    assert len(world.records.query(layout.waiting_pk("rig-1"), prefix=layout.WORK)) == 1
     rig, runner = agent(world)
     rig.recover()
     assert answer(world)[1][0] == "AttemptLost"
@@ -453,6 +468,71 @@ def test_work_arrives_on_the_list_while_a_training_runs(world: World) -> None:
     rig, runner = agent(world, train)
     rig.run()
     assert [request.name[-2:] for request in runner.requests] == ["-1", "-2"]
+
+
+def idles(world: World, rig: Agent) -> Callable[[], None]:
+    """Start an agent that finds nothing; return once it wants a message by hand."""
+    looked = threading.Event()
+    world.records.query = watched(world.records.query, looked)  # type: ignore[method-assign]
+    thread = threading.Thread(target=rig.run)
+    thread.start()
+    assert looked.wait(20)
+    return thread.join
+
+
+def watched(query: Callable[..., Any], looked: threading.Event) -> Callable[..., Any]:
+    """The third look (one asks whether the list answers, one is of the start) is the idle agent's."""
+    looks = []
+
+    def look(*arguments: Any, **options: Any) -> Any:
+        looks.append(arguments)
+        if len(looks) > 2:
+            looked.set()
+        return query(*arguments, **options)
+
+    return look
+
+
+def test_an_idle_agent_gets_a_message_by_hand(world: World) -> None:
+    """It needs no place on a list where nothing waits."""
+
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        listed.append(world.records.query(layout.waiting_pk("rig-1"), prefix=layout.WORK))
+        rig.drain()
+        return 0
+
+    listed: list[Any] = []
+    world.put_job({"train.py": ""})
+    rig, runner = agent(world, train)
+    join = idles(world, rig)
+    world.send()
+    join()
+    assert listed == [[]]
+    assert not any(event == "work waits" for event, _ in world.events)
+    assert world.queue.in_flight == {}
+    assert answer(world)[0] == "succeeded"
+    assert runner.warmed
+
+
+def test_a_message_by_hand_goes_on_the_list_when_something_is_in_the_way(world: World) -> None:
+    world.put_job({"train.py": ""})
+
+    def train(request: TrainingRequest, stop: threading.Event) -> int:
+        rig.drain()
+        return 0
+
+    rig, runner = agent(world, train)
+    join = idles(world, rig)
+    # The lease cannot be taken; the list takes the message a moment later.
+    world.records.offline.set()
+    world.queue.redeliver()
+    world.send()
+    world.wait_for(lambda: any(event == "no work" for event, _ in world.events))
+    world.records.offline.clear()
+    world.queue.redeliver()
+    join()
+    assert answer(world)[0] == "succeeded"
+    assert len(runner.requests) == 1
 
 
 def train_until_stopped(world: World, marks: dict[str, Any]) -> Play:

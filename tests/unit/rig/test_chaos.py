@@ -19,10 +19,11 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.slow
 def test_killed_agents_lose_nothing_and_apply_nothing_twice() -> None:
     command = [sys.executable, "-m", "benchmarks.rig_chaos", "--jobs", "6", "--kills", "8"]
+    command += ["--watches", "1", "--epoch-seconds", "0.6"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     figures = json.loads(done.stdout.splitlines()[-1]) if done.stdout else {}
     assert done.returncode == 0, done.stderr[-3000:]
-    assert figures["kills"] > 0
+    assert figures["kills"] == 8
     assert figures["max_recovery_seconds"] <= figures["allowed_recovery_seconds"]
     wrong = (figures["lost"], figures["applied_twice"], figures["trained_twice"])
     assert wrong == (0, 0, 0), done.stderr[-3000:]

@@ -92,13 +92,13 @@ def test_the_bucket_keeps_one_checkpoint_and_its_manifest(rigs: Rigs) -> None:
 
 def test_an_older_attempt_commits_nothing_once_a_newer_one_has_restored(rigs: Rigs) -> None:
     old = trained(rigs, "a", 1, "one")
-    rigs.attempt("b", 2).restore()
+    rigs.attempt("b", 3).restore()
     save(old, "late")
     with pytest.raises(AttemptLost, match="a later attempt"):
         rigs.mirror(old).look()
     with pytest.raises(AttemptLost, match="a later attempt"):
-        rigs.attempt("a", 1).restore()
-    again = rigs.attempt("c", 3)
+        rigs.attempt("a", 2).restore()
+    again = rigs.attempt("c", 4)
     again.restore()
     assert read(again) == {"epoch/weights": "one"}
 
@@ -118,6 +118,23 @@ def test_a_local_copy_that_another_rig_has_overtaken_is_replaced(rigs: Rigs) -> 
     again = rigs.attempt("a", 3)
     again.restore()
     assert read(again) == {"epoch/weights": "two"}
+
+
+def test_a_local_copy_that_another_agent_has_overtaken_in_the_same_attempt_is_replaced(rigs: Rigs) -> None:
+    rigs.attempt("a", 2).restore()
+    trained(rigs, "b", 2, "two")
+    later = rigs.attempt("a", 3)
+    later.restore()
+    assert read(later) == {"epoch/weights": "two"}
+
+
+def test_a_folder_of_the_version_before_is_as_new_as_its_attempt(rigs: Rigs) -> None:
+    first = trained(rigs, "a", 2, "one")
+    save(first, "newer than what was mirrored")
+    (rigs.folder / "a" / f"{KEY}.fencing").write_text("2")
+    again = rigs.attempt("a", 3)
+    again.restore()
+    assert read(again) == {"epoch/weights": "newer than what was mirrored"}
 
 
 def test_what_is_not_what_the_manifest_says_is_not_used(rigs: Rigs) -> None:
@@ -274,16 +291,16 @@ def test_a_checkpoint_that_cannot_be_sent_ends_the_mirror_and_not_the_training(r
 
 def test_what_may_not_leave_stays_and_is_used_on_this_rig_alone(rigs: Rigs) -> None:
     mine = rigs.attempt("a", 1)
-    mine.local_only = "the policy says so"
+    mine.ask = lambda: "the policy says so"
     mine.restore()
     save(mine, "secret")
     mirror = rigs.mirror(mine)
     mirror.tick()
     mirror.finish()
     assert rigs.stored() == []
-    assert rigs.item()["local_only"] == "the policy says so"
+    assert mine.local_only == "the policy says so"
     again = rigs.attempt("a", 2)
-    again.local_only = mine.local_only
+    again.ask = mine.ask
     again.restore()
     assert read(again) == {"epoch/weights": "secret"}
 

@@ -306,3 +306,11 @@ def test_an_image_is_named_by_its_digest(world: World, image: str) -> None:
 def test_a_job_without_an_image_has_the_digest_that_it_had(world: World) -> None:
     plain = training(zip_of({"train.py": ""}, world.folder / "code.zip"))
     assert {"image", "distribution"} & set(msgspec.to_builtins(plain)) == set()
+
+
+def test_data_in_place_are_seen_by_their_own_path_and_only_read(tmp_path: Path) -> None:
+    home = tmp_path / "scans"
+    home.mkdir()
+    seen = containers.mounts(Layout(tmp_path), {"train": tmp_path / "input/data/train"}, home)
+    assert f"type=bind,source={home},target={home},readonly" in seen
+    assert len(seen) == len(containers.mounts(Layout(tmp_path), {"train": tmp_path / "input/data/train"})) + 1

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,8 @@ from rig_world import World
 from test_runner import request
 
 from isthmus.adapters.system import SystemThreads
-from isthmus.rig.joblog import JobLog
+from isthmus.model.units import MIB
+from isthmus.rig.joblog import MAX_LOG_BYTES, JobLog
 
 
 def test_a_short_log_is_kept_whole(tmp_path: Path) -> None:
@@ -53,3 +57,18 @@ def test_a_line_without_end_fills_neither_memory_nor_disk(world: World) -> None:
     assert max(lines) <= 16_384
     assert (done.output / "train.log").stat().st_size < 300_000
     assert "bytes of the log are left out here" in (done.output / "train.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_line_of_ten_gigabytes_is_survived_with_the_settings_that_ship(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("long_line.py")
+    command = [sys.executable, script, tmp_path, str(10 * 10**9)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert (seen["exit_code"], seen["metrics"]) == (3, {"accuracy": 0.5}), "what came after it was heard"
+    assert seen["longest"] <= 16_384
+    assert MAX_LOG_BYTES / 2 < seen["log_bytes"] < MAX_LOG_BYTES + MIB
+    assert seen["left_out_of_lines"] > seen["kept"] > 0
+    assert seen["left_out_of_the_log"] > MAX_LOG_BYTES
+    assert seen["peak_bytes"] < 150 * MIB

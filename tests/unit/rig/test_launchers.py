@@ -111,11 +111,14 @@ def test_without_a_launcher_one_process_has_all_gpus(world: World) -> None:
 
 
 def test_the_command_is_torchruns() -> None:
+    script = ["train.py", "--x", "1"]
     made = command(
-        "/env/bin/python", "torch", ["train.py", "--x", "1"], launcher="torch_distributed", processes=8
+        "/env/bin/python", "/opt/isthmus", "torch", script, launcher="torch_distributed", processes=8
     )
     launcher = "/env/bin/python -P -m torch.distributed.run --standalone --nproc-per-node=8 --no-python"
-    program = "/env/bin/python -P -m isthmus.frameworks.launch --framework torch -- train.py --x 1"
+    program = (
+        "/env/bin/python -P /opt/isthmus/isthmus/frameworks/launch.py --framework torch -- train.py --x 1"
+    )
     assert " ".join(made) == f"{launcher} {program}"
 
 

@@ -39,6 +39,21 @@ def test_an_agent_that_takes_over_is_the_only_one_that_can_commit(records: Memor
     assert not lease.commit(KEY, 1, RIG, done, records, "a")
 
 
+def test_who_holds_a_lease_that_another_agent_bid_for_takes_no_answer_for_its_own(
+    records: MemoryRecords,
+) -> None:
+    lease.take(WORK, RIG, records, "a")
+    assert lease.bid(WORK, RIG, "b", records)
+    assert lease.take(WORK, RIG, records, "a") == "again"
+    assert not lease.is_held(WORK, RIG, "a", records), "b may have answered"
+    assert lease.take(sent_again(retries=1), RIG, records, "a") == "fresh"
+    assert lease.is_held(sent_again(retries=1), RIG, "a", records), (
+        "of an older message's bid nothing is left"
+    )
+    lease.commit(KEY, 1, RIG, LOST, records, "a")
+    assert not lease.bid(WORK, RIG, "b", records)
+
+
 def test_what_has_an_outcome_is_not_taken_over(records: MemoryRecords) -> None:
     lease.take(WORK, RIG, records, "a")
     assert lease.commit(KEY, 1, RIG, LOST, records, "a")
@@ -78,3 +93,10 @@ def test_an_earlier_message_takes_nothing_anew(records: MemoryRecords) -> None:
     lease.commit(KEY, 1, RIG, LOST, records, "a")
     assert lease.take(sent_again(retries=3), RIG, records, "a") == "no"
     assert lease.take(sent_again(redrives=2), "rig-2", records, "a") == "no", "the other rig's attempt"
+
+
+def test_an_earlier_message_than_the_lease_was_taken_for_is_dropped(records: MemoryRecords) -> None:
+    """Its token is void: whoever held on to it would wait for a training's token that never comes."""
+    lease.take(sent_again(retries=1), RIG, records, "a")
+    assert lease.take(WORK, RIG, records, "a") == "no"
+    assert lease.take(sent_again(retries=1), RIG, records, "a") == "again"

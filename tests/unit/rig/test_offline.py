@@ -40,6 +40,12 @@ class Stage:
     def check(self, training: Training) -> None:
         """It runs everything."""
 
+    def warm(self) -> None:
+        """It has nothing to prepare."""
+
+    def close(self) -> None:
+        """It holds nothing."""
+
     def end(self, run_id: str) -> int:
         return kill_run(run_id)
 

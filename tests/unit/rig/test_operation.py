@@ -15,6 +15,7 @@ import pytest
 from rig_world import KEY
 
 from isthmus.adapters.local.blobs import DirectoryBlobStore
+from isthmus.adapters.local.certificates import MemoryCertificates
 from isthmus.adapters.local.metrics import MemoryMetrics
 from isthmus.adapters.local.queue import ManualClock, MemoryQueue, MemoryReporter, MemoryTasks
 from isthmus.adapters.local.records import MemoryRecords
@@ -38,7 +39,7 @@ from isthmus.rig.progress import MAX_METRICS, Progress
 from isthmus.rig.services import Services
 from isthmus.rig.unit import Unit
 from isthmus.rig.waiting import WaitingList
-from isthmus.workflows.rig_status import rig_status
+from isthmus.workflows.rig_status import RigStatus, rig_status
 
 IDLE, RUNNING = Doing(state="idle"), Doing(state="running", job_key=KEY, fencing=2)
 
@@ -167,13 +168,12 @@ def test_an_agent_that_leaves_says_so_and_one_that_is_silent_is_shown_as_silent(
     with world.presence:
         pass
     assert world.item()["doing"]["state"] == "left"
-    devices = Registered()
-    status = rig_status("gpu-1", devices=devices, records=world.records, clock=world.clock)
+    status = status_of(world)
     assert [agent.state for agent in status.agents] == ["left"]
     world.doing = RUNNING
     world.presence.look()
     world.clock.sleep(601)
-    (agent,) = rig_status("gpu-1", devices=devices, records=world.records, clock=world.clock).agents
+    (agent,) = status_of(world).agents
     assert (agent.state, agent.was, agent.job_key, agent.attempt) == ("silent", "running", KEY, 2)
 
 
@@ -182,11 +182,21 @@ def test_the_status_counts_who_waits_and_shows_late_results() -> None:
     world.waiting.add(work())
     sk = layout.orphan_sk(KEY, 1)
     world.records.put({"pk": layout.rig_pk("gpu-1"), "sk": sk, "job_key": KEY, "fencing": 1, "cause": "late"})
-    status = rig_status("gpu-1", devices=Registered(), records=world.records, clock=world.clock)
+    status = status_of(world)
     assert status.waiting == 1
     assert status.orphans == ({"job_key": KEY, "fencing": 1, "cause": "late"},)
     with pytest.raises(Refused, match="there is no rig gpu-2"):
-        rig_status("gpu-2", devices=Registered(), records=world.records, clock=world.clock)
+        status_of(world, "gpu-2")
+
+
+def status_of(world: World, name: str = "gpu-1") -> RigStatus:
+    return rig_status(
+        name,
+        devices=Registered(),
+        records=world.records,
+        certificates=MemoryCertificates(),
+        clock=world.clock,
+    )
 
 
 class Registered:

@@ -134,6 +134,21 @@ def test_a_changed_file_is_registered_and_nothing_measured(joined: Joined) -> No
     assert (found.cores, found.overrides) == (8, {}), "what was discovered is back"
 
 
+def test_data_roots_are_those_whose_folders_are_there(joined: Joined) -> None:
+    file, scans = joined.folder / "rig" / FILE, joined.folder / "scans"
+    file.write_text(f'data_roots = {{clinic = "{scans}"}}\n')
+    found = joined.refresher().refresh()
+    assert (found.data_roots, found.not_measured["data root clinic"]) == ((), "its folder is not there")
+    scans.mkdir()
+    found = joined.refresher().refresh()
+    assert (found.data_roots, found.not_measured, found.overrides) == (("clinic",), {}, {})
+    assert joined.now_registered == found
+    file.unlink()
+    assert joined.refresher().refresh().data_roots == ("clinic",), "the agent of another GPU has no file"
+    file.write_text("")
+    assert joined.refresher().refresh().data_roots == ()
+
+
 def test_an_override_does_not_hide_that_the_machine_changed(joined: Joined) -> None:
     (joined.folder / "rig" / FILE).write_text("cores = 2\nmemory_bandwidth_bytes_per_second = 5e9\n")
     joined.refresher().refresh()

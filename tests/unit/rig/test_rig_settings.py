@@ -70,13 +70,22 @@ def test_a_value_that_was_discovered_anyway_overrides_nothing(device: DeviceDesc
         ("corse = 4", r"there is no key corse; did you mean cores\?"),
         (
             "xyz = 4",
-            r"there is no key xyz; known are: measure_rates, cache_folder, cache_bytes, kind, zone, ",
+            r"there is no key xyz; known are: measure_rates, cache_folder, cache_bytes, data_roots, kind, zone, ",
         ),
         ('cores = "four"', r"cores: expected `int`, got `str`"),
         ("cores = 0", r"cores: expected `int` >= 1"),
         ("price_per_hour_usd = -1", r"price_per_hour_usd: expected `float` >= 0"),
         ('kind = "lambda"', r"kind: invalid enum value 'lambda'"),
         ('zone = ""', r"zone: expected `str` of length >= 1"),
+        (
+            'data_roots = {clinic = "scans"}',
+            r"data_roots\.clinic needs an absolute path, such as /srv/clinic; it is 'scans'",
+        ),
+        (
+            'data_roots = {clinic = "//"}',
+            r"data_roots\.clinic needs an absolute path, such as /srv/clinic; it is",
+        ),
+        ('data_roots = {Clinic = "/srv"}', r"data_roots needs names of at most 40 small .*; one is Clinic"),
         ('usage = ["training", "mining"]', r"usage\[1\]: invalid enum value 'mining'"),
         ("[[accelerators]]\nmodel = 1", r"accelerators\[0\]\.model: expected `str`, got `int`"),
         ("cores = ", "is not TOML"),

@@ -1,0 +1,91 @@
+"""Datasets that stay where they are: where that is, and whether their policy lets them be there, or in the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from isthmus import documents
+from isthmus.errors import InvalidDocument, InvalidInput, PolicyViolation, Refused
+from isthmus.model.dataset import InPlace, Manifest
+from isthmus.model.device import DeviceDescriptor
+from isthmus.model.policy import DataPolicy
+
+
+def locate(where: str, zone: str | None, devices: Iterable[DeviceDescriptor]) -> InPlace:
+    """Return where a dataset lies that is read in place.
+
+    ``where`` is a data root's name, with a folder below it or not: ``scans/2026``. ``zone``: None is that of the
+    devices that have the root.
+
+    Raises:
+        InvalidInput: ``where`` is no such name.
+        Refused: no device has that root, or devices of several zones do and none was named.
+    """
+    root, _, folder = where.strip("/").partition("/")
+    known = list(devices)
+    having = [device for device in known if root in device.data_roots]
+    zones = sorted({device.zone for device in having if zone in (None, device.zone)})
+    if not zones:
+        raise Refused(_nobody(root, zone, known))
+    if len(zones) > 1:
+        raise Refused(
+            f"needs the zone of the data root {root}, which devices in {' and '.join(zones)} have: name it with --zone"
+        )
+    try:
+        return documents.convert(
+            InPlace, {"zone": zones[0], "root": root, "folder": folder or None}, "where the files lie"
+        )
+    except InvalidDocument as error:
+        raise InvalidInput(
+            f"needs a data root, and a folder below it or none, not {where!r}: {error}"
+        ) from error
+
+
+def _nobody(root: str, zone: str | None, devices: Iterable[DeviceDescriptor]) -> str:
+    there = [f"{d.id} in {d.zone} has {', '.join(d.data_roots)}" for d in devices if d.data_roots]
+    has = "; ".join(there) or "no device has any"
+    return (
+        f"needs a device{f' in {zone}' if zone else ''} with the data root {root}; {has}: name the folder in "
+        "[data_roots] of the rig's rig.toml, and start its agent again"
+    )
+
+
+def check_upload(dataset: str, policy: DataPolicy, bucket_zone: str) -> None:
+    """Ask whether a dataset's raw data may lie in the bucket.
+
+    Raises:
+        PolicyViolation: they may not; the message has need, have and do.
+    """
+    if not policy.allows_zone(bucket_zone):
+        raise PolicyViolation(
+            f"needs a data policy of {dataset} that lets raw data lie in {bucket_zone}, where the bucket is; it lets "
+            f"them lie in {', '.join(policy.zones) or 'no zone'} alone: leave them there, and push with --in-place"
+        )
+
+
+def check_location(dataset: str, in_place: InPlace, policy: DataPolicy, bucket_zone: str) -> None:
+    """Ask whether raw data may lie where they do, and whether what is learnt from them may come to the bucket.
+
+    Raises:
+        PolicyViolation: the message has need, have and do.
+    """
+    if not policy.allows_zone(in_place.zone):
+        raise PolicyViolation(
+            f"needs a data policy of {dataset} that lets raw data lie in {in_place.zone}, where {in_place} is; it lets "
+            f"them lie in {', '.join(policy.zones) or 'no zone'} alone: move them, or have the policy changed"
+        )
+    if not policy.lets_models_lie_in(bucket_zone):
+        raise PolicyViolation(
+            f"needs a data policy of {dataset} that lets results leave {in_place.zone}, for the trained model comes to "
+            f"{bucket_zone}; it lets nothing leave: have it changed to --may-leave results"
+        )
+
+
+def check_policy(manifest: Manifest, policy: DataPolicy, bucket_zone: str) -> None:
+    """Ask either of a manifest. Raises PolicyViolation."""
+    if manifest.in_place is not msgspec.UNSET:
+        check_location(manifest.dataset, manifest.in_place, policy, bucket_zone)
+    elif manifest.files:
+        check_upload(manifest.dataset, policy, bucket_zone)

@@ -1,0 +1,336 @@
+"""Datasets that stay where they are: verified and linked there, their models judged there, and nothing of them told."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from in_place_world import CLASSES, PERFECT, SECRET, InPlaceWorld, model
+from rig_world import KEY, World
+
+from isthmus import documents
+from isthmus.errors import AttemptLost, InvalidDocument
+from isthmus.model import layout
+from isthmus.model.bundle import BundleFile, BundleManifest
+from isthmus.model.dataset import InPlace
+from isthmus.model.judgement import Judgement
+from isthmus.model.messages import AttemptState
+from isthmus.rig.contract import Layout
+from isthmus.rig.data_roots import data_roots
+from isthmus.rig.in_place import InPlaceData
+from isthmus.rig.runner import TrainingRequest
+from isthmus.rig.settings import RigFile
+
+
+@pytest.fixture
+def here(world: World) -> InPlaceWorld:
+    return InPlaceWorld(world)
+
+
+def data_of(here: InPlaceWorld, in_place: InPlace | None = None) -> InPlaceData:
+    manifest = here.put_job()
+    world = here.world
+    assert isinstance(manifest.in_place, InPlace)
+    return InPlaceData(
+        in_place or manifest.in_place,
+        manifest,
+        world.settings,
+        world.services,
+        lambda call: call(),
+        world.report,
+    )
+
+
+def placed(here: InPlaceWorld, name: str, go_on: Callable[[], None] = lambda: None) -> Layout:
+    folders = Layout(here.world.folder / name)
+    folders.make()
+    data_of(here).place(folders, go_on)
+    return folders
+
+
+def test_a_job_reads_its_data_in_place_and_nothing_of_them_is_told(here: InPlaceWorld) -> None:
+    def play(request: TrainingRequest) -> int:
+        assert (request.channels["train"] / "notes.txt").read_bytes() == SECRET
+        assert (request.channels["test"] / "x.npy").resolve() == (here.home / "test/x.npy").resolve()
+        assert request.reads == here.home
+        return 0
+
+    here.put_job()
+    outcome, _ = here.run(play)
+    assert outcome.state is AttemptState.SUCCEEDED, outcome.cause
+    assert here.left() == ["judgement.json", "metrics.json", "model.onnx", "output.json"]
+    told = here.told()
+    assert SECRET[:20] not in told
+    assert (here.home / "test/x.npy").read_bytes()[-200:] not in told
+    kept = here.world.settings.folder / "withheld" / f"{KEY}-1"
+    assert (kept / "data/samples.csv").read_bytes() == SECRET
+    assert (kept / "train.log").read_bytes().endswith(SECRET)
+    raw = here.world.blobs.get(layout.attempt_output(KEY, 1) + "judgement.json", max_bytes=10_000)
+    judgement = documents.decode(Judgement, raw, "judgement")
+    assert (judgement.scores.candidate, judgement.scores.champion, judgement.champion_bundle) == (
+        1.0,
+        None,
+        "",
+    )
+    assert judgement.model == here.world.blobs.sha256(layout.attempt_output(KEY, 1) + "model.onnx")
+
+
+def put_champion(here: InPlaceWorld, data: bytes) -> str:
+    """Put a model in service."""
+    file = BundleFile(path="model.onnx", sha256=documents.sha256(data), size_bytes=len(data))
+    values = {
+        "model": "digits",
+        "release": 4,
+        "files": [msgspec.to_builtins(file)],
+        "opset": 17,
+        "inputs": [],
+        "outputs": [],
+        "lineage": {"dataset": "d", "manifest_sha256": "0" * 64, "job_sha256": "0" * 64, "job_key": KEY},
+        "created_at": "",
+    }
+    raw = documents.encode(msgspec.convert(values, BundleManifest))
+    bundle = documents.sha256(raw)
+    folder = layout.bundle_folder("digits", bundle)
+    here.world.blobs.put(folder + "manifest.json", raw)
+    here.world.blobs.put(folder + "model.onnx", data)
+    item = {"pk": layout.CHAMPIONS, "sk": "digits", "model": "digits", "bundle": bundle, "release": 4}
+    here.world.records.put(item)
+    return bundle
+
+
+def test_the_champion_is_scored_on_the_same_data(here: InPlaceWorld) -> None:
+    worse = np.zeros((CLASSES, CLASSES), np.float32)
+    worse[:2, :2] = PERFECT[:2, :2]
+    bundle = put_champion(here, model(worse))
+    here.put_job()
+    outcome, _ = here.run()
+    assert outcome.state is AttemptState.SUCCEEDED, outcome.cause
+    raw = here.world.blobs.get(layout.attempt_output(KEY, 1) + "judgement.json", max_bytes=10_000)
+    judgement = documents.decode(Judgement, raw, "judgement")
+    assert judgement.champion_bundle == bundle
+    assert (judgement.scores.candidate, judgement.scores.champion) == (1.0, pytest.approx(2 / 3))
+
+
+def test_where_everything_may_leave_logs_and_files_do(here: InPlaceWorld) -> None:
+    here.put_policy({"zones": ["onprem-*"], "may_leave": "everything"})
+    here.put_job()
+    here.run()
+    assert {"train.log", "data/samples.csv", "judgement.json"} <= {*here.left()}
+
+
+def test_a_policy_that_cannot_be_read_lets_nothing_but_the_model_leave(here: InPlaceWorld) -> None:
+    here.put_policy({"zones": 3})
+    here.put_job()
+    here.run()
+    assert here.left() == ["judgement.json", "metrics.json", "model.onnx", "output.json"]
+
+
+def test_a_failing_script_does_not_tell_its_last_lines(here: InPlaceWorld) -> None:
+    here.put_job()
+    outcome, _ = here.run(lambda request: 3)
+    assert outcome.state is AttemptState.FAILED
+    assert outcome.cause.startswith("exit code 3\nwhat it printed may not leave the rig: there it is in ")
+    assert SECRET[:20] not in here.told()
+
+
+def test_a_model_that_cannot_be_judged_fails_without_telling_values(here: InPlaceWorld) -> None:
+    here.put_job()
+    outcome, _ = here.run(weights=np.ones((4, CLASSES)))
+    assert outcome.state is AttemptState.FAILED
+    assert outcome.cause == (
+        "InvalidModel: the model could not be judged where its data lie; why stands in the rig's log"
+    )
+    assert [fields["error"] for event, fields in here.world.events if event == "not judged"]
+
+
+def changed(here: InPlaceWorld) -> None:
+    here.write("train/notes.txt", SECRET.replace(b"4711", b"4712"))
+
+
+def shorter(here: InPlaceWorld) -> None:
+    here.write("train/notes.txt", SECRET[:-1])
+
+
+def gone(here: InPlaceWorld) -> None:
+    (here.home / "train/notes.txt").unlink()
+
+
+def folder_gone(here: InPlaceWorld) -> None:
+    shutil.rmtree(here.home)
+
+
+def a_folder(here: InPlaceWorld) -> None:
+    gone(here)
+    (here.home / "train/notes.txt").mkdir()
+
+
+def leads_out(here: InPlaceWorld) -> None:
+    """To a file of the same bytes: what is refused is the way."""
+    gone(here)
+    (here.world.folder / "elsewhere").write_bytes(SECRET)
+    (here.home / "train/notes.txt").symlink_to(here.world.folder / "elsewhere")
+
+
+def leads_to_another_dataset(here: InPlaceWorld) -> None:
+    gone(here)
+    (here.root / "other.txt").write_bytes(SECRET)
+    (here.home / "train/notes.txt").symlink_to("../../other.txt")
+
+
+def folder_leads_out(here: InPlaceWorld) -> None:
+    here.home.rename(here.world.folder / "elsewhere")
+    here.home.symlink_to(here.world.folder / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            changed,
+            r"DigestMismatch: needs train/notes.txt of clinic/2026 as it was pushed, with the SHA-256 .{12}…;",
+        ),
+        (
+            shorter,
+            "DigestMismatch: needs train/notes.txt of clinic/2026 as it was pushed, with 1080 bytes; it has 1079",
+        ),
+        (
+            gone,
+            "MissingFile: needs train/notes.txt of clinic/2026, which was there when the dataset was pushed",
+        ),
+        (folder_gone, "MissingFile: needs the folder 2026 of the data root clinic, which was there"),
+        (a_folder, "MissingFile: needs train/notes.txt of clinic/2026 as a file"),
+        (
+            leads_out,
+            "Refused: train/notes.txt of clinic/2026 is a link that leads out of the dataset's folder",
+        ),
+        (leads_to_another_dataset, "Refused: train/notes.txt of clinic/2026 is a link that leads out"),
+        (folder_leads_out, "Refused: the folder 2026 of the data root clinic is a link that leads out of it"),
+    ],
+)
+def test_what_is_not_as_it_was_pushed_fails_before_the_script_starts(
+    here: InPlaceWorld, change: Callable[[InPlaceWorld], None], said: str
+) -> None:
+    here.put_job()
+    change(here)
+    outcome, runner = here.run()
+    assert outcome.state is AttemptState.FAILED
+    assert re.match(said, outcome.cause), outcome.cause
+    assert "\n" not in outcome.cause
+    assert runner.requests == []
+
+
+def test_a_root_that_this_agent_lacks_is_the_rigs_fault(here: InPlaceWorld) -> None:
+    here.put_job()
+    here.world.settings = dataclasses.replace(here.world.settings, data_roots={"lab": here.root})
+    outcome, runner = here.run()
+    assert outcome.state is AttemptState.LOST
+    assert "needs the data root clinic in the agent's rig.toml; it has lab" in outcome.cause
+    assert runner.requests == []
+
+
+def test_data_that_a_script_changes_fail_its_job(here: InPlaceWorld) -> None:
+    def play(request: TrainingRequest) -> int:
+        (request.channels["train"] / "notes.txt").write_bytes(b"mine now\n")
+        return 0
+
+    here.put_job()
+    outcome, _ = here.run(play)
+    assert outcome.state is AttemptState.FAILED
+    assert "needs train/notes.txt of clinic/2026 unchanged while the script runs" in outcome.cause
+    assert here.left() == []
+
+
+def test_a_second_job_reads_no_byte_to_verify(here: InPlaceWorld) -> None:
+    asked: list[int] = []
+    first = placed(here, "first", lambda: asked.append(1))
+    assert len(asked) >= 3
+    asked.clear()
+    second = placed(here, "second", lambda: asked.append(1))
+    assert asked == []
+    for folders in (first, second):
+        assert (folders.data / "train/notes.txt").read_bytes() == SECRET
+
+
+@pytest.mark.parametrize("how", ["touched", "written anew", "replaced"])
+def test_what_may_have_changed_is_read_again(here: InPlaceWorld, how: str) -> None:
+    asked: list[int] = []
+    placed(here, "first")
+    path = here.home / "train/notes.txt"
+    if how == "touched":
+        os.utime(path, ns=(10**18 + 1, 10**18 + 1))
+    elif how == "written anew":
+        here.write("train/notes.txt", SECRET)  # of the same size, and its time set back
+    else:
+        beside = here.write("train/beside", SECRET)
+        os.replace(beside, path)
+    placed(here, "second", lambda: asked.append(1))
+    assert len(asked) == 2, "asked before the file and after its one piece"
+
+
+def test_what_was_changed_a_moment_ago_is_not_remembered(here: InPlaceWorld) -> None:
+    asked: list[int] = []
+    (here.home / "train/notes.txt").touch()
+    placed(here, "first")
+    placed(here, "second", lambda: asked.append(1))
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("broken", ["a folder", "no database"])
+def test_a_memory_that_cannot_be_used_costs_a_reading(here: InPlaceWorld, broken: str) -> None:
+    here.world.settings.folder.mkdir()
+    memory = here.world.settings.folder / "verified.db"
+    if broken == "a folder":
+        memory.mkdir()
+    else:
+        memory.write_bytes(b"no database at all " * 100)
+    asked: list[int] = []
+    placed(here, "first", lambda: asked.append(1))
+    assert len(asked) == 6
+
+
+def test_a_stop_is_heard_while_a_file_is_read(here: InPlaceWorld) -> None:
+    here.write("train/large.bin", bytes(2**20))
+    asked: list[int] = []
+
+    def go_on() -> None:
+        asked.append(1)
+        if len(asked) == 8:
+            raise AttemptLost("the rig was stopped")
+
+    with pytest.raises(AttemptLost):
+        placed(here, "first", go_on)
+    assert len(asked) == 8
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_files_without_a_channel_and_links_within_the_dataset_are_read(
+    here: InPlaceWorld, connections: int
+) -> None:
+    here.world.settings = dataclasses.replace(here.world.settings, connections=connections)
+    here.write("top.txt", b"top")
+    (here.home / "train/again.txt").symlink_to("notes.txt")
+    folders = placed(here, "first")
+    assert (folders.data / "training/top.txt").read_bytes() == b"top"
+    assert (folders.data / "train/again.txt").read_bytes() == SECRET
+
+
+def test_a_dataset_may_be_the_root_itself(here: InPlaceWorld) -> None:
+    here.world.settings = dataclasses.replace(here.world.settings, data_roots={"clinic": here.home})
+    assert data_of(here, InPlace(zone="onprem-milan", root="clinic")).home == here.home
+
+
+@pytest.mark.parametrize("name", ["rig", "rig/cache", "."])
+def test_a_root_apart_from_the_agents_folder_is_needed(tmp_path: Path, name: str) -> None:
+    settings = RigFile(data_roots={"clinic": str(tmp_path / name)})
+    with pytest.raises(
+        InvalidDocument, match=r"data_roots\.clinic needs a folder apart from the agent's own"
+    ):
+        data_roots(settings, tmp_path / "rig")
+    assert data_roots(RigFile(), tmp_path) == {}
