@@ -49,6 +49,14 @@ AREAS = (
     Area("checkov", "checks/checkov"),
     Area("core-layer", ".", (*LAYER, "--extra=lambda"), True, "layers/core/requirements.txt"),
     Area("engine-layer", ".", (*LAYER, "--extra=engine"), True, "layers/onnx_runtime/requirements.txt"),
+    Area("images-layer", ".", (*LAYER, "--extra=images"), True, "layers/images/requirements.txt"),
+    Area(
+        "quantization-layer",
+        ".",
+        (*LAYER, "--extra=quantization"),
+        True,
+        "layers/quantization/requirements.txt",
+    ),
     Area("edge", ".", (*LAYER, "--extra=lambda"), True, "edge_lambda/requirements.txt"),
 )
 

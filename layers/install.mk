@@ -11,7 +11,7 @@ PYTHON ?= python3
 PYTHON_VERSION := 3.13
 
 # $(call install,REQUIREMENTS,PLATFORM,FOLDER): exactly the locked wheels of that platform, whatever
-# this machine is. Bytecode is not compiled: it would carry times and the build's Python. Copied, not
+# this machine is. trim.py compiles bytecode, where it pays: without times. Copied, not
 # linked: trim.py changes modes and times, which would reach into uv's cache through a hard link.
 define install
 	mkdir -p "$(3)"
@@ -26,7 +26,8 @@ define install_isthmus
 	cp -R "$(ROOT)/src/isthmus" "$(1)/"
 endef
 
-# $(call trim,FOLDER)
+# $(call trim,FOLDER,OPTIONS): by the Python that the functions run on, which bytecode must fit.
 define trim
-	"$(PYTHON)" "$(ROOT)/layers/trim.py" "$(1)"
+	PYTHONHASHSEED=0 "$(UV)" run --quiet --frozen --no-project --no-config --python $(PYTHON_VERSION) \
+		python -B "$(ROOT)/layers/trim.py" "$(1)" $(2)
 endef

@@ -25,7 +25,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-FIRST_SHARE = ("test_path_of_a_dataset.py", "test_redrive.py", "test_life.py", "test_permissions.py")
+FIRST_SHARE = (
+    "test_path_of_a_dataset.py",
+    "test_pinned_dataset.py",
+    "test_redrive.py",
+    "test_models_in_service.py",
+    "test_life.py",
+    "test_permissions.py",
+)
 """The end-to-end tests that share one system, in this order: what compares the permissions with the calls
 that were made comes last. The others make a second share of about the same length."""
 

@@ -20,6 +20,7 @@ def handler(event: dict[str, Any], context: object) -> Any:
         event["manifest_key"],
         event["job_key"],
         stack=settings.stack,
+        bucket_zone=settings.bucket_zone,
         blobs=bootstrap.blobs(settings.bucket),
         records=bootstrap.records(settings.table),
         now=bootstrap.now(),

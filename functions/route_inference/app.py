@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from isthmus import bootstrap
+from isthmus import bootstrap, bootstrap_serving
 from isthmus.config import RouteInferenceSettings
 from isthmus.observe import correlation_id, emit, observed
 from isthmus.workflows.route_inference import model_of, route_inference
@@ -20,6 +20,9 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         stack=settings.stack,
         functions=bootstrap.functions(settings.bucket),
         records=bootstrap.records(settings.table),
+        settings=bootstrap_serving.serving_settings(settings.table),
+        shadows=bootstrap_serving.shadows(settings.bucket, settings.shadow_function),
+        hand_over=bootstrap_serving.hand_over(settings.bucket),
     )
     status, model = int(answer["statusCode"]), model_of(event)
     # A name that is no model's must not become a dimension: whoever calls would make up metrics.

@@ -1,4 +1,4 @@
-"""Serves the bundle that the model's layer brought, in the Open Inference Protocol v2."""
+"""Serves a model's bundle, from its layer or from the bucket, in the Open Inference Protocol v2."""
 
 from __future__ import annotations
 
@@ -6,20 +6,39 @@ import os
 from functools import cache, partial
 from typing import Any
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
+from isthmus.inference.runtime import begin_loading, end_loading
 
-from isthmus.inference.lambda_handler import answer, service_from_env
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    begin_loading()  # before the imports that it goes on beside
+
+from isthmus.bootstrap_serving import answer_handed_over, model_service
+from isthmus.inference.lambda_handler import answer
 from isthmus.inference.service import ModelService
-from isthmus.observe import observed
+from isthmus.observe import emit, observed
 
 
 @cache
 def service() -> ModelService:
     """Verify and open the model at the first request, once per execution environment."""
-    return service_from_env(os.environ)
+    try:
+        return model_service(os.environ, report_drift)
+    finally:
+        end_loading()
 
 
-@partial(observed, spans=False)  # the X-Ray SDK would add botocore to its first request
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def report_drift(model: str, index: float, shift: float) -> None:
+    """Tell how far the last requests are from what the model was judged on; it is seldom said."""
+    emit({"InputDrift": index, "InputShift": shift}, model=model)
+
+
+@partial(observed, spans=False)  # nothing that an answered request has no use for
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer a request that the router passed on in API Gateway's proxy format, or a ping."""
+    if event.get("handover"):
+        return answer_handed_over(event, service(), os.environ)
     return answer(event, service())
+
+
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") != "on-demand":
+    # A snapshot, or an environment that is kept ready, is taken when this module has been imported: with the model.
+    service().releases()

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from isthmus.adapters.aws.operator.estate import AwsEstate
     from isthmus.adapters.aws.pipeline import StepFunctionsPipeline
     from isthmus.adapters.aws.registry import SageMakerRegistry
+    from isthmus.adapters.aws.signing import RequestSigner
     from isthmus.adapters.loopback import LoopbackApi
     from isthmus.adapters.machine import ThisMachine
     from isthmus.adapters.system import SystemClock, SystemThreads
     from isthmus.adapters.systemd import Systemd
+    from isthmus.edge.server import EdgeServer
     from isthmus.model.device import DeviceDescriptor
     from isthmus.model.rig_identity import RigIdentity
     from isthmus.planning.cost import Cost
@@ -149,13 +151,13 @@ def now() -> str:
 def installed_parts() -> dict[str, int]:
     """Return the unzipped bytes of this function's own code and of each part of its layers.
 
-    ``package_model`` carries the very layers that a serving function does, so what is installed
-    here is what will be installed there.
+    ``package_model`` carries the very layers that a serving function does, and the one that quantises, so what
+    else is installed here is what will be installed there.
     """
     from isthmus.inference.limits import unzipped_bytes
 
     parts = {"function code": unzipped_bytes(Path(os.environ["LAMBDA_TASK_ROOT"]))}
-    for folder in sorted(Path("/opt").iterdir()):
+    for folder in sorted(path for path in Path("/opt").iterdir() if path.name != "quantization"):
         inner = folder / "python" if (folder / "python").is_dir() else folder
         for part in sorted(inner.iterdir()) if inner.is_dir() else [inner]:
             name = f"layers: {part.relative_to('/opt')}"
@@ -184,6 +186,11 @@ def stack_outputs(stack: str) -> dict[str, str]:
     return outputs(stack)
 
 
+def bucket_zone(outputs: dict[str, str]) -> str:
+    """Where a stack's bucket lies, as a data policy names it."""
+    return f"aws:{outputs['TrainAndDeployMachine'].split(':')[3]}"
+
+
 def pipeline(outputs: dict[str, str]) -> StepFunctionsPipeline:
     """Executions of a stack's ``train_and_deploy``."""
     from isthmus.adapters.aws.pipeline import StepFunctionsPipeline
@@ -196,6 +203,21 @@ def api(base_url: str) -> SignedApi:
     from isthmus.adapters.aws.api import SignedApi
 
     return SignedApi(base_url)
+
+
+def api_signer() -> RequestSigner:
+    """Signatures for requests to the stack's API."""
+    from isthmus.adapters.aws.signing import RequestSigner
+
+    return RequestSigner()
+
+
+def signing_proxy(base_url: str, port: int) -> EdgeServer:
+    """A server on loopback that signs what it is asked and passes it on to the stack's API."""
+    from isthmus.adapters.aws.proxy import MAX_REQUEST_BYTES, SigningProxy
+    from isthmus.edge.server import EdgeServer
+
+    return EdgeServer(SigningProxy(base_url), port, max_request_bytes=MAX_REQUEST_BYTES)
 
 
 def edge_api(base_url: str) -> LoopbackApi:
@@ -217,11 +239,14 @@ def join_rig(
     """Describe this machine and register it, a rig with its queue; joining again renews the descriptor.
 
     Raises:
-        InvalidInput: the settings lack the zone.
+        InvalidInput: the settings lack the zone, or have a data root that cannot be one.
     """
     from isthmus.adapters.aws.rigs import create_queue
     from isthmus.model import layout
+    from isthmus.rig.data_roots import data_roots
     from isthmus.rig.discover import discover
+
+    data_roots(settings, folder)
 
     def queue_url() -> str:
         queue = layout.queue_name(stack, name)
@@ -283,6 +308,7 @@ def rig_agent(
         InvalidInput: the machine has no such GPU.
     """
     from isthmus.rig.agent import Agent
+    from isthmus.rig.data_roots import data_roots
     from isthmus.rig.gpus import share
     from isthmus.rig.services import RigSettings
     from isthmus.rig.settings import read_if_there
@@ -298,12 +324,12 @@ def rig_agent(
         raise EnvironmentProblem(f"{name} joined as a device of kind {device.kind}, which trains nothing")
     own = share(len(device.accelerators), gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     runner = _job_runner(device, own, folder=folder, report=report, prepare=prepare)
-    region = outputs["TrainAndDeployMachine"].split(":")[3]
     file = read_if_there(folder)
     settings = RigSettings(
         rig=name,
         folder=folder,
-        bucket_zone=f"aws:{region}",
+        bucket_zone=bucket_zone(outputs),
+        data_roots=data_roots(file, folder),
         cache_folder=Path(file.cache_folder) if file.cache_folder else None,
         cache_bytes=file.cache_bytes,
         accelerators=len(own.ids),

@@ -61,9 +61,10 @@ class StateSettings(FromEnvironment):
 
 @dataclasses.dataclass(frozen=True)
 class RegisterDatasetSettings(StateSettings):
-    """Of ``register_dataset``."""
+    """Of ``register_dataset``. ``bucket_zone``: where the bucket lies, as data policies name it."""
 
     stack: str
+    bucket_zone: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +90,20 @@ class RegisterModelSettings(StateSettings):
 
 @dataclasses.dataclass(frozen=True)
 class DeployCloudSettings(StateSettings):
-    """Of ``deploy_cloud``. ``rollout_weights``: share of calls on the new version, step by step,
-    each of which lasts ``rollout_step_seconds``."""
+    """Of ``deploy_cloud``. Models are served after the pattern ``serving_function``, or after ``weights_function``,
+    which may fetch their bundle. ``serving_start``: ``cold``, or ``snapstart``: versions are published with a
+    snapshot of their memory. ``rollout_weights``: share of calls on the new version, step by step, each of which lasts
+    ``rollout_step_seconds``; ``rollout_max_slowdown``: how many times as long a version may take as the one in
+    service."""
 
     signing_key: str
     stack: str
     serving_function: str
+    weights_function: str
+    serving_start: str
     rollout_weights: tuple[float, ...]
     rollout_step_seconds: int
+    rollout_max_slowdown: float
     event_bus: str
 
 
@@ -129,8 +136,27 @@ class RefreshModelsSettings(StateSettings):
 
 @dataclasses.dataclass(frozen=True)
 class RouteInferenceSettings(FromEnvironment):
-    """Of ``route_inference``."""
+    """Of ``route_inference``. ``shadow_function``: who compares a candidate with what is in service."""
 
     stack: str
     bucket: str
     table: str
+    shadow_function: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ShadowInferenceSettings(StateSettings):
+    """Of ``shadow_inference``."""
+
+    stack: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthorizeRequestSettings(FromEnvironment):
+    """Of ``authorize_request``. ``jwt_keys``: the address of the issuer's key set, or the set itself as
+    JSON in base64. Empty, as where the stack takes no tokens, they let nobody in."""
+
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_scope: str = ""
+    jwt_keys: str = ""

@@ -13,6 +13,8 @@
     │   ├── InvalidCase              a network, its devices or their links cannot be planned with
     │   └── InvalidRequest           an inference request; carries its HTTP status
     │       ├── UnknownModel
+    │       ├── UnknownPath
+    │       ├── WrongMethod
     │       ├── PayloadTooLarge
     │       └── UnsupportedMediaType
     ├── Refused                      understood, and not allowed or not possible here
@@ -25,6 +27,7 @@
     │   ├── StillRunning             executions of a stack that is to be removed; the message names them
     │   ├── OtherStack               the name belongs to another stack of the account
     │   ├── ForeignStack             the stack of that name is another application's
+    │   ├── Unauthorized             a token does not let its bearer in; API Gateway knows the name
     │   └── SignatureInvalid         a bundle is not what its signer signed
     ├── TrainingFailed               the script's fault: exit code and its last lines
     │   └── ParityFailed             the exported ONNX differs from the framework's model
@@ -37,6 +40,9 @@
     ├── PlanUnsound                  a method's plan did not pass the verifier: a fault of isthmus
     ├── Conflict                     somebody else committed first
     ├── Unavailable                  a service did not answer; repeating it may help
+    │   ├── Throttled                it takes no more calls at present
+    │   ├── DeadlineExceeded         the caller's time is up
+    │   └── InvalidAnswer            it answered what the protocol does not allow
     ├── NotChecked                   a check of `isthmus doctor` could not be made, and why
     └── EnvironmentProblem           this machine lacks something: what, and how to get it
 
@@ -105,6 +111,22 @@ class UnknownModel(InvalidRequest):
     status = 404
 
 
+class UnknownPath(InvalidRequest):
+    """The protocol has nothing at a path."""
+
+    status = 404
+
+
+class WrongMethod(InvalidRequest):
+    """A path is asked with another method than ``allowed``, the one that it has."""
+
+    status = 405
+
+    def __init__(self, sentence: str, allowed: str) -> None:
+        super().__init__(sentence)
+        self.allowed = allowed
+
+
 class PayloadTooLarge(InvalidRequest):
     """A request or response is over the transport's limit."""
 
@@ -158,6 +180,13 @@ class ForeignStack(Refused):
     """The CloudFormation stack that a command shall work on was not made from isthmus's template."""
 
 
+class Unauthorized(Refused):
+    """Whoever calls is not let in. API Gateway turns an authorizer's error of exactly this text into a 401."""
+
+    def __init__(self) -> None:
+        super().__init__("Unauthorized")
+
+
 class SignatureInvalid(Refused):
     """A bundle's signature does not fit its manifest."""
 
@@ -204,6 +233,18 @@ class Conflict(IsthmusError):
 
 class Unavailable(IsthmusError):
     """A service did not answer in time; the call may be repeated."""
+
+
+class Throttled(Unavailable):
+    """A function takes no more calls at present; the same call may be made later."""
+
+
+class DeadlineExceeded(Unavailable):
+    """No answer within the time that the caller gave."""
+
+
+class InvalidAnswer(Unavailable):
+    """An answer that is none by the protocol, or that belongs to another request."""
 
 
 class NotChecked(IsthmusError):

@@ -13,16 +13,17 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from aws_lambda_powertools import Logger, Tracer
-from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import DEPLOYMENT_FAULTS, IsthmusError
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger, Tracer
+
+    logger: Logger
 
 Handler = Callable[[dict[str, Any], Any], Any]
 
@@ -33,27 +34,70 @@ TALKATIVE = ("botocore", "aws_xray_sdk")
 """Libraries that tell at level INFO, in every cold start, what nobody asked for."""
 TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
 
-METRICS: dict[str, tuple[MetricUnit, tuple[str, ...]]] = {
-    "PipelineEnded": (MetricUnit.Count, ("state",)),
-    "TrainingSeconds": (MetricUnit.Seconds, ()),
-    "AttemptLost": (MetricUnit.Count, ()),
-    "RolloutReverted": (MetricUnit.Count, ()),
+METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "PipelineEnded": ("Count", ("state",)),
+    "TrainingSeconds": ("Seconds", ()),
+    "AttemptLost": ("Count", ()),
+    "RolloutReverted": ("Count", ()),
     # How many requests there were is the sample count of either.
-    "RequestLatency": (MetricUnit.Milliseconds, ("model",)),
-    "RequestFailed": (MetricUnit.Count, ("model",)),
+    "RequestLatency": ("Milliseconds", ("model",)),
+    "RequestFailed": ("Count", ("model",)),
+    # Of a part of what a model is asked, against what it was judged on.
+    "InputDrift": ("None", ("model",)),
+    "InputShift": ("None", ("model",)),
+    # Of a candidate that answers copies of a model's requests.
+    "ShadowLatency": ("Milliseconds", ("model",)),
+    "ShadowFailed": ("Count", ("model",)),
+    "ShadowDifference": ("None", ("model",)),
 }
 """Each metric's unit and dimensions. Every value of a dimension is a metric of its own to CloudWatch,
 and costs while it is sent: a dimension has few values, and never one that a caller makes up."""
 
-logger = Logger()
+
+def __getattr__(name: str) -> Any:
+    """Make ``logger`` when it is first asked for: Powertools is a fifth of what a serving function would import."""
+    if name == "logger":
+        return _logger()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def _logger() -> Logger:
+    from aws_lambda_powertools import Logger
+
+    return Logger()
 
 
 def observed(handler: Handler, *, spans: bool = True) -> Handler:
     """Wrap a Lambda handler: its calls are logged, traced, and their failures named.
 
-    ``spans=False``: of a function that must not load botocore at its first request.
+    ``spans=False``: of a function that starts while somebody waits. It loads no botocore, and no Powertools either
+    for a request that is answered: there is nothing to say about it.
     """
+    return _observed(handler, spans=True) if spans else _quietly(handler)
 
+
+def _quietly(handler: Handler) -> Handler:
+    @functools.wraps(handler)
+    def run(event: dict[str, Any], context: Any) -> Any:
+        if "httpMethod" not in event:
+            return _observed(handler, spans=False)(event, context)
+        try:
+            return handler(event, context)
+        except Exception as error:
+            return _observed(functools.partial(_raise, error), spans=False)(event, context)
+
+    return run
+
+
+def _raise(error: Exception, event: dict[str, Any], context: Any) -> Any:
+    raise error
+
+
+def _observed(handler: Handler, *, spans: bool) -> Handler:
+    import logging
+
+    logger = _logger()
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -93,6 +137,8 @@ def emit(values: Mapping[str, float], *, facts: Mapping[str, Any] | None = None,
         KeyError: a metric that ``METRICS`` does not know.
         ValueError: dimensions that are not the metric's.
     """
+    from aws_lambda_powertools.metrics import EphemeralMetrics
+
     metrics = EphemeralMetrics(namespace=os.environ.get(NAMESPACE_VARIABLE, "isthmus"))
     for dimension, text in dimensions.items():
         metrics.add_dimension(dimension, text)
@@ -112,6 +158,7 @@ def sampled() -> bool:
 
 
 def _logged(handler: Handler, event: dict[str, Any], context: Any) -> Any:
+    logger = _logger()
     started = time.perf_counter()
     try:
         result = handler(event, context)
@@ -148,4 +195,6 @@ def _traced(handler: Handler, about: Mapping[str, Any]) -> Handler:
 
 @functools.cache
 def _tracer() -> Tracer:
+    from aws_lambda_powertools import Tracer
+
     return Tracer(patch_modules=("botocore",))

@@ -18,6 +18,12 @@ from isthmus.model.messages import Work
 from isthmus.model.rig_identity import Certificate
 
 Item = dict[str, Any]
+GoOn = Callable[[], None]
+"""Asked now and then by what takes long; what it raises ends that."""
+
+
+def always() -> None:
+    """Go on whatever happens."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,17 @@ class BlobStore(Protocol):
         """
 
     def save(
-        self, key: str, path: Path, *, start: int = 0, stop: int | None = None, version: str = ""
+        self,
+        key: str,
+        path: Path,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version: str = "",
+        go_on: GoOn = always,
     ) -> None:
         """Write the bytes ``[start, stop)`` to their own places in a file that exists. As ``pieces`` otherwise;
-        raises OSError when the file cannot be written."""
+        raises OSError when the file cannot be written, and what ``go_on`` raises, which is asked between pieces."""
 
     def compose(self, key: str, pieces: Iterator[bytes], *, sha256: str) -> None:
         """Write an object of any size, piece by piece. Raises DigestMismatch, and then nothing is written."""
@@ -69,6 +82,26 @@ class BlobStore(Protocol):
 
     def keys(self, prefix: str) -> Iterator[BlobInfo]: ...
     def delete(self, key: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Grant:
+    """An address that takes one object for a while, with exactly these headers."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class Presigner(Protocol):
+    """Addresses at which somebody without credentials may move one object."""
+
+    def to_put(self, key: str, *, size_bytes: int, sha256: str, seconds: int) -> Grant:
+        """The store refuses other bytes than those of this size and SHA-256 (hex)."""
+
+    def to_put_any(self, key: str, *, seconds: int) -> str:
+        """For a program of the stack, which knows what it puts only then."""
+
+    def to_get(self, key: str, *, seconds: int) -> str: ...
 
 
 class Records(Protocol):
@@ -232,15 +265,31 @@ class Functions(Protocol):
         """Make ``function`` run the pattern with ``layers`` and return the published version."""
 
     def invoke(self, function: str, qualifier: str, event: Mapping[str, Any]) -> Invocation:
-        """Raises UnknownModel when there is no such function or qualifier."""
+        """Raises UnknownModel when there is no such function or qualifier; Throttled when it takes no more."""
+
+    def send(self, function: str, event: Mapping[str, Any]) -> None:
+        """Have the function called later, once, and do not wait. Raises LimitExceeded for a large event."""
 
     def alias(self, function: str) -> Alias | None: ...
     def point(self, function: str, alias: Alias) -> None: ...
     def unroute(self, function: str) -> None:
         """Remove the alias: the function is not in service."""
 
+    def name_release(self, function: str, release: int, version: str) -> None:
+        """Let ``layout.release_alias(release)`` be a qualifier of this version, whatever is in service."""
+
     def publish_version(self, function: str) -> str:
         """Publish the current code, if it changed since the last version; return the version's ARN."""
+
+
+class Concurrency(Protocol):
+    """How many calls of a function may run at once: what is over that is refused at once, and costs nothing."""
+
+    def limit(self, function: str) -> int | None:
+        """Return the limit; None when it is the account's. Raises UnknownModel."""
+
+    def set_limit(self, function: str, calls: int | None) -> None:
+        """Raises UnknownModel; LimitExceeded when the account cannot spare so many."""
 
 
 class Registry(Protocol):

@@ -40,6 +40,8 @@ def test_every_lock_and_every_requirement_is_looked_at() -> None:
         "checks/uv.txt",
         "layers/core/requirements.txt",
         "layers/onnx_runtime/requirements.txt",
+        "layers/images/requirements.txt",
+        "layers/quantization/requirements.txt",
         "edge_lambda/requirements.txt",
         "src/isthmus/rig/environments/mxnet-1.9.1/uv.lock",
         "src/isthmus/rig/environments/torch-2.13.0/uv.lock",

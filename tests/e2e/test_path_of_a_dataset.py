@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import isthmus
 from demo.samples import direct, held_out
 from demo.system import RIG, CommandFailed, System, run
 from tests.e2e import world
@@ -358,6 +359,17 @@ def test_an_imported_model_takes_the_same_steps(system: System, tmp_path: Path) 
     tensor = {"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1, 0, 0, 0, 0, 1]}
     given = world.ask(system, "scores", {"inputs": [tensor]}, tmp_path)
     assert given["outputs"][0]["data"] == [0, 1, 4, 5]
+
+
+def test_clients_at_once_each_get_their_own_answer(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 of them, to the model that was imported; a small part of the benchmark ``api_concurrency``."""
+    from benchmarks.api_concurrency import CLIENTS, ask_all
+
+    world.at_home(system, monkeypatch)
+    url = world.outputs(system)["ApiUrl"]
+    counted = ask_all(lambda: isthmus.Client(api=url, attempts=1), requests=1000, clients=CLIENTS)
+    assert (counted.requests, counted.mixed_up) == (1000, 0)
+    assert counted.errors == 0, counted.kinds
 
 
 def test_a_deploy_leaves_the_model_and_new_code_takes_the_same_proof(

@@ -24,6 +24,9 @@ from tests.e2e import cleanup, previous_version, world
 
 pytestmark = pytest.mark.e2e
 
+NEWER = "image"
+"""What the previous version's schema of a job does not have."""
+
 QUESTION = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 0, 0]}]}
 ANSWER = [0.0, 1.0]
 
@@ -70,12 +73,14 @@ def upgraded(old: System, digits: Path, tmp_path_factory: pytest.TempPathFactory
     gate = folder / "go-on"
     waits = f"import os, time\nprint('held', flush=True)\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.1)\n"
     (folder / "held").mkdir()
-    upgrade.training = old.push(digits, world.write_job(folder / "held", script=waits), "digits")
+    upgrade.training = old.push(
+        digits, world.write_job(folder / "held", script=waits, without=NEWER), "digits"
+    )
     log = old.folder / "logs/rig.log"
     wait_until(lambda: "held" in log.read_text(), "the training to begin", 120)
     (folder / "next").mkdir()
     upgrade.queued = old.push(
-        digits, world.write_job(folder / "next", hyperparameters={"epochs": 11}), "digits"
+        digits, world.write_job(folder / "next", hyperparameters={"epochs": 11}, without=NEWER), "digits"
     )
     world.wait_for_step(old, upgrade.queued, "WaitForRig")
     stop = threading.Event()

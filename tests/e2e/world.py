@@ -23,12 +23,13 @@ ENDED = ("DEPLOYED", "REJECTED", "FAILED", "ABORTED")
 EXAMPLE = ROOT / "examples/digits"
 
 
-def write_job(folder: Path, *, script: str = "", **changes: Any) -> Path:
+def write_job(folder: Path, *, script: str = "", without: str = "", **changes: Any) -> Path:
     """Write the digits job with changes; ``hyperparameters`` and ``evaluation`` are merged.
 
-    ``script`` is put before the example's own training script.
+    ``without``: a member to leave out. ``script`` is put before the example's own training script.
     """
     job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
+    job.pop(without, None)
     job["source"]["hyperparameters"] |= changes.pop("hyperparameters", {})
     job["evaluation"] |= changes.pop("evaluation", {})
     job["source"] |= changes.pop("source", {})
@@ -115,14 +116,19 @@ def raw_request(sample: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def call(system: System, monkeypatch: pytest.MonkeyPatch, method: str, path: str) -> HttpResponse:
-    """Send a signed request to the API."""
+def at_home(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process mean the system's own cloud, as the system's commands do."""
     if system.cloud_of_its_own:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)
     for name, value in system.env.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
+
+
+def call(system: System, monkeypatch: pytest.MonkeyPatch, method: str, path: str) -> HttpResponse:
+    """Send a signed request to the API."""
+    at_home(system, monkeypatch)
     return SignedApi(outputs(system)["ApiUrl"]).call(method, path)
 
 

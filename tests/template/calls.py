@@ -30,6 +30,8 @@ RENAMED = {
 """Where an operation is not called as the action that allows it."""
 NO_CALLS = ("exceptions", "meta")
 """What a client has besides operations."""
+SIGNS = "generate_presigned_url"
+"""Names the operation that somebody may then carry out in the signer's name."""
 BY_NAME = ("call", "listed")
 """The operator's functions that take a service and an operation by name."""
 
@@ -75,9 +77,11 @@ def _service(node: ast.AST, held: dict[str, str]) -> str | None:
 
 
 def _called(service: str, method: str, node: ast.Call) -> str:
-    if method not in ("get_paginator", "get_waiter"):
+    if method not in ("get_paginator", "get_waiter", SIGNS):
         return _action(service, method)
     assert isinstance(node.args[0], ast.Constant), "a paginator is named where it is asked for"
+    if method == SIGNS:
+        return _action(service, str(node.args[0].value))
     name = str(node.args[0].value)
     if method == "get_waiter":
         waiters = botocore.loaders.Loader().load_service_model(service, "waiters-2")["waiters"]

@@ -70,13 +70,14 @@ def rig_needs(*, resource: str, key: str) -> Needs:
         "cloudwatch:PutMetricData": ["*"],  # in the stack's namespace: test_a_rig_may_send_metrics_…
         "sqs:ReceiveMessage": [queue],
         "sqs:DeleteMessage": [queue],
-        # The lease, its own descriptor, the data policy of what it trains on.
-        "dynamodb:GetItem": ["JOB#", "RIGS", "DATASET#"],
+        # The lease, its own descriptor, the data policy of what it trains on, the model in service.
+        "dynamodb:GetItem": ["JOB#", "RIGS", "DATASET#", "MODELS"],
         "dynamodb:PutItem": ["RIGS", waiting, own],
         "dynamodb:UpdateItem": ["JOB#", waiting],
         "dynamodb:Query": [waiting, own],  # its waiting list, its results that came too late
         "dynamodb:DeleteItem": [waiting, own],
-        "s3:GetObject": ["datasets/*", "code/*", "jobs/*", probe, "checkpoints/*"],
+        # bundles: the model in service, beside which it judges another on data that stay with it.
+        "s3:GetObject": ["datasets/*", "code/*", "jobs/*", "bundles/*", probe, "checkpoints/*"],
         "s3:DeleteObject": ["checkpoints/*"],  # of a job that is over
         "s3:PutObject": ["jobs/*/attempts/*", "checkpoints/*", probe],  # the probe: the link's speed
         # What failed is said by FinishAttempt, on the strength of the committed outcome alone.
@@ -98,6 +99,7 @@ NEEDS: dict[str, Needs] = {
         # Without it S3 answers 403 for a file that is not there yet, which must be MissingFile.
         "s3:ListBucket": ["Bucket"],
         "s3:PutObject": ["jobs/*", "datasets/*/blobs/*"],
+        "dynamodb:GetItem": ["DATASET#"],  # the policy: may its files lie where they do
         "dynamodb:PutItem": ["DATASET#"],
         "dynamodb:UpdateItem": ["JOB#"],
     },
@@ -130,7 +132,11 @@ NEEDS: dict[str, Needs] = {
     },
     "PackageModelFunction": {
         **WRITES,
-        "s3:GetObject": ["jobs/*", "code/*"],
+        "s3:GetObject": [
+            "jobs/*",
+            "code/*",
+            "datasets/*",
+        ],  # an 8-bit variant is measured on the held-out split
         "s3:PutObject": ["bundles/*"],
         "dynamodb:GetItem": ["JOB#", "MODEL#"],
         "dynamodb:PutItem": ["MODEL#"],
@@ -158,7 +164,7 @@ NEEDS: dict[str, Needs] = {
         "events:PutEvents": ["EventBus"],
         "kms:GetPublicKey": ["SigningKey"],
         # The pattern's code; the waiters function_active_v2 and function_updated_v2 also call GetFunction.
-        "lambda:GetFunction": ["ServeModelFunction", MODEL_FUNCTIONS],
+        "lambda:GetFunction": ["ServeModelFunction", "ServeWeightsFunction", MODEL_FUNCTIONS],
         "lambda:CreateAlias": [MODEL_FUNCTIONS],
         "lambda:CreateFunction": [MODEL_FUNCTIONS],
         "lambda:DeleteAlias": [MODEL_FUNCTIONS],
@@ -175,7 +181,7 @@ NEEDS: dict[str, Needs] = {
         "lambda:PublishLayerVersion": [f"layer:{STACK}-*"],
         # Giving a function layers takes the right to read them: the model's, and the stack's own two.
         "lambda:GetLayerVersion": [f"layer:{STACK}-*:*"],
-        "iam:PassRole": ["ServeModelFunctionRole"],
+        "iam:PassRole": ["ServeModelFunctionRole", "ServeWeightsFunctionRole"],
     },
     "RefreshModelsFunction": {
         **WRITES,  # its dead-letter queue
@@ -199,10 +205,19 @@ NEEDS: dict[str, Needs] = {
         "greengrass:ListEffectiveDeployments": ["*"],
     },
     "RouteInferenceFunction": {
+        **WRITES,  # in whose name an object is put at an address that it has signed
+        "dynamodb:Query": ["MODELS", "SERVING"],
+        "lambda:InvokeFunction": [MODEL_FUNCTIONS, "ShadowInferenceFunction"],
+        # By the addresses that it signs: a request's body and an answer, put and fetched by others.
+        "s3:GetObject": ["handover/*"],
+        "s3:PutObject": ["handover/*"],
+    },
+    "ShadowInferenceFunction": {
         **READS,
-        "dynamodb:Query": ["MODELS"],
+        "dynamodb:PutItem": ["SHADOW#"],
         "lambda:InvokeFunction": [MODEL_FUNCTIONS],
     },
+    "AuthorizeRequestFunction": {},
     "RecordOutcomeFunction": {
         **WRITES,  # its dead-letter queue
         "dynamodb:GetItem": ["JOB#"],
@@ -216,6 +231,7 @@ NEEDS: dict[str, Needs] = {
     "RigRole": rig_needs(resource="${!credentials-iot:ThingName}", key="${credentials-iot:ThingName}"),
     "CoreDevicePolicy": {**READS, "s3:GetObject": ["bundles/*"]},  # the nucleus fetches the artifact
     "ServeModelFunction": {},
+    "ServeWeightsFunction": {**READS, "s3:GetObject": ["bundles/*"]},
     "EdgeInferFunction": {},
 }
 

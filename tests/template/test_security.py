@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from cloudformation import ROOT, Template, functions, listed, resources, statements
 
+from benchmarks.idle_cost import resources_of
 from isthmus.model import layout
 
 DATA_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
@@ -111,7 +114,10 @@ def test_destroy_looks_for_the_names_that_the_template_gives(template: Template)
 
 def test_the_api_needs_iam_authorization(template: Template) -> None:
     (api,) = resources(template, "AWS::Serverless::Api").values()
-    assert api["Auth"]["DefaultAuthorizer"] == "AWS_IAM"
+    assert api["Auth"]["DefaultAuthorizer"] == {"Ref": "ApiAuthorizer"}
+    parameter = template["Parameters"]["ApiAuthorizer"]
+    assert parameter["Default"] == "AWS_IAM"
+    assert set(parameter["AllowedValues"]) == {"AWS_IAM", *api["Auth"]["Authorizers"]}, "never nobody"
     events = [
         event
         for properties in functions(template).values()
@@ -146,7 +152,8 @@ def test_only_packaging_signs(template: Template) -> None:
 def test_a_role_is_passed_to_lambda_alone(template: Template) -> None:
     passing = [entry for _, entry in statements(template) if "iam:PassRole" in listed(entry["Action"])]
     assert len(passing) == 1
-    assert passing[0]["Resource"] == {"Fn::GetAtt": ["ServeModelFunctionRole", "Arn"]}
+    roles = ("ServeModelFunctionRole", "ServeWeightsFunctionRole")
+    assert passing[0]["Resource"] == [{"Fn::GetAtt": [role, "Arn"]} for role in roles]
     assert passing[0]["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
 
 
@@ -164,6 +171,7 @@ def test_every_function_that_reads_the_bucket_or_table_may_decrypt(template: Tem
 def test_who_serves_has_no_rights_at_all(template: Template) -> None:
     served = functions(template)
     assert "Policies" not in served["ServeModelFunction"]
+    assert "Policies" not in served["AuthorizeRequestFunction"]
     assert "Policies" not in served["EdgeInferFunction"]
 
 
@@ -194,6 +202,9 @@ FORBIDDEN: dict[str, tuple[str, dict[str, str]]] = {
         r"localhost|127\.0\.0\.1|\b4566\b|endpoint_url\s*=|https?://[a-z0-9.-]*:\d+",
         {
             "src/isthmus/edge/server.py": "the edge core listens on loopback alone",
+            "src/isthmus/adapters/aws/proxy.py": "the signing proxy answers under this machine's own names alone",
+            "src/isthmus/cli/proxy.py": "and listens on loopback alone",
+            "src/isthmus/client/settings.py": "a token may go to this machine without TLS",
             "src/isthmus/adapters/loopback.py": "an example of a core device's address in a docstring",
         },
     ),
@@ -204,7 +215,9 @@ FORBIDDEN: dict[str, tuple[str, dict[str, str]]] = {
     "a test double": (r"adapters\.local|unittest|pytest|\bmock\b|Memory(Records|Queue|Tasks)", {}),
     "an override of the endpoint": (
         r"AWS_ENDPOINT_URL",
-        {"src/isthmus/adapters/aws/api.py": "boto3's own variable, for a request that boto3 does not send"},
+        {
+            "src/isthmus/adapters/aws/signing.py": "boto3's own variable, for a request that boto3 does not send"
+        },
     ),
 }
 
@@ -244,3 +257,55 @@ def parameter_defaults(template: Template) -> dict[str, Any]:
 
 def test_a_deploy_needs_no_parameter(template: Template) -> None:
     assert None not in parameter_defaults(template).values()
+
+
+# ------------------------------------------------------------------------------ who may call the API
+
+
+def methods(template: Template, **parameters: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return what each method of the API demands, and its ways to prove it, as SAM writes them out."""
+    chosen = copy.deepcopy(template)
+    for name, value in parameters.items():
+        chosen["Parameters"][name]["Default"] = value
+    body = resources_of(chosen)["Api"]["Properties"]["Body"]
+    demands = [method["security"] for path in body["paths"].values() for method in path.values()]
+    assert demands
+    return demands, body["securityDefinitions"]
+
+
+@pytest.mark.parametrize("authorizer", ["AWS_IAM", "JwtAuthorizer"])
+@pytest.mark.parametrize(("keys", "more"), [("", []), ("required", [{"api_key": []}])])
+def test_every_method_demands_what_the_stack_says(
+    template: Template, authorizer: str, keys: str, more: list[Any]
+) -> None:
+    demands, ways = methods(template, ApiAuthorizer=authorizer, ApiKeys=keys)
+    assert demands == [[{authorizer: []}, *more]] * len(demands)
+    assert authorizer in ways
+
+
+def test_the_authorizer_is_asked_about_every_token_again_within_a_minute(template: Template) -> None:
+    _, ways = methods(template, ApiAuthorizer="JwtAuthorizer")
+    asked = ways["JwtAuthorizer"]["x-amazon-apigateway-authorizer"]
+    assert asked["type"] == "token"
+    assert asked["authorizerResultTtlInSeconds"] <= 60
+    expression = re.compile(asked["identityValidationExpression"])
+    assert expression.fullmatch("Bearer aaa.bbb.ccc-_")
+    for text in ("Bearer", "Bearer a.b", "Basic a.b.c", "Bearer a.b.c d", "Bearer a.b.c\n"):
+        assert not expression.fullmatch(text)
+
+
+def test_what_the_gateway_refuses_by_itself_has_the_protocols_form(template: Template) -> None:
+    (api,) = resources(template, "AWS::Serverless::Api").values()
+    said = api["GatewayResponses"]
+    assert {"DEFAULT_4XX", "DEFAULT_5XX", "THROTTLED"} <= set(said)
+    for kind, response in said.items():
+        text = response["ResponseTemplates"]["application/json"]
+        assert list(json.loads(text.replace("$context.error.messageString", '"m"'))) == ["error"], kind
+
+
+def test_bodies_that_were_handed_over_are_removed_after_a_day(template: Template) -> None:
+    (bucket,) = resources(template, "AWS::S3::Bucket").values()
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    (rule,) = [rule for rule in rules if rule.get("Prefix") == layout.HANDOVER]
+    assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 1)
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}

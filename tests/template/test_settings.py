@@ -14,7 +14,7 @@ from isthmus.errors import EnvironmentProblem
 from isthmus.inference.lambda_handler import ServeSettings
 
 SERVING = {"ISTHMUS_MODEL_DIR"}
-"""Of serve_model; ISTHMUS_PUBLIC_KEY is added when a model is staged."""
+"""Of serve_model; what is of one model alone is added when it is staged: workflows/stage_model.py."""
 FROM_COMPONENT = "edge_lambda"
 """Its environment comes with the Greengrass component: tests/unit/workflows/test_deploy_edge.py."""
 CLASSES = {
@@ -40,6 +40,10 @@ def required(kind: type[Any]) -> set[str]:
     }
 
 
+def optional(kind: type[Any]) -> set[str]:
+    return {config.PREFIX + entry.name.upper() for entry in dataclasses.fields(kind)} - required(kind)
+
+
 def test_every_setting_is_in_the_template_and_nothing_else(template: Template) -> None:
     shared = template["Globals"]["Function"]["Environment"]["Variables"]
     globals_ = {entry for entry in shared if entry.startswith(config.PREFIX)}
@@ -53,7 +57,8 @@ def test_every_setting_is_in_the_template_and_nothing_else(template: Template) -
         else:
             wanted = required(settings_of(where))
             assert wanted <= given, f"{name} lacks {sorted(wanted - given)}"
-            assert given <= wanted | globals_, f"{name} is given {sorted(given - wanted)}, which nobody reads"
+            read = wanted | optional(settings_of(where)) | globals_
+            assert given <= read, f"{name} is given {sorted(given - read)}, which nobody reads"
 
 
 def test_the_serving_function_reads_its_variables() -> None:
@@ -78,8 +83,11 @@ FULL = {
     "ISTHMUS_SIGNING_KEY": "k",
     "ISTHMUS_STACK": "s",
     "ISTHMUS_SERVING_FUNCTION": "f",
+    "ISTHMUS_WEIGHTS_FUNCTION": "w",
     "ISTHMUS_ROLLOUT_WEIGHTS": "0.1,0.5,1",
     "ISTHMUS_ROLLOUT_STEP_SECONDS": "60",
+    "ISTHMUS_ROLLOUT_MAX_SLOWDOWN": "2",
+    "ISTHMUS_SERVING_START": "cold",
     "ISTHMUS_EVENT_BUS": "bus",
 }
 

@@ -208,6 +208,12 @@ def test_few_metrics_have_dimensions() -> None:
         "PipelineEnded": ("state",),
         "RequestLatency": ("model",),
         "RequestFailed": ("model",),
+        # Of a model with a baseline, once in so many requests; of a model with a shadow, while it has one.
+        "InputDrift": ("model",),
+        "InputShift": ("model",),
+        "ShadowLatency": ("model",),
+        "ShadowFailed": ("model",),
+        "ShadowDifference": ("model",),
     }
 
 

@@ -23,11 +23,14 @@ def replace_everywhere(module_name: str, attribute: str, new: Any) -> None:
 def isthmus_patches() -> None:
     """Runs once, before the first request."""
     from . import (
+        binary_media,
         cloudformation_patches,
         cloudformation_policies,
         cloudformation_updates,
         iam,
+        imported_apis,
         iot,
+        lambda_authorizers,
         offline,
         refusals,
         retention,
@@ -69,7 +72,10 @@ def isthmus_patches() -> None:
     cloudformation_updates.apply()
     cloudformation_policies.apply()
     retention.apply()
-    refusals.apply()
+    imported_apis.apply()
+    lambda_authorizers.apply()
+    binary_media.apply()
+    refusals.apply()  # after it: an event is measured as base64
     offline.apply()
     iam.install()
     iot.start()

@@ -28,3 +28,8 @@ class Stack:
     def records(self) -> Records:
         """The table."""
         return bootstrap.records(self.outputs["Table"])
+
+    @property
+    def bucket_zone(self) -> str:
+        """Where the bucket lies, as a data policy names it."""
+        return bootstrap.bucket_zone(self.outputs)

@@ -7,11 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from isthmus import documents
+from isthmus import bootstrap, documents
 from isthmus.cli.context import Stack
 from isthmus.cli.jobfile import read_job
 from isthmus.cli.output import Output
+from isthmus.errors import InvalidInput
+from isthmus.model.dataset import InPlace
 from isthmus.model.units import format_bytes
+from isthmus.workflows.in_place import check_location, check_upload, locate
+from isthmus.workflows.loading import load_policy
 from isthmus.workflows.push_dataset import Prepared, prepare, push
 from isthmus.workflows.start_pipeline import manifest_job_key
 
@@ -23,6 +27,12 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add = verbs.add_parser("push", parents=[common], help="upload a folder and a job, and start the pipeline")
     _inputs(add)
+    add.add_argument(
+        "--in-place",
+        metavar="ROOT[/FOLDER]",
+        help="leave the files where they are: the folder is this data root of a rig's rig.toml, or lies in it",
+    )
+    add.add_argument("--zone", help="where the files lie, if devices of several zones have that data root")
     add.add_argument("--whole", action="store_true", help="send changed files whole, not only what changed")
     add.set_defaults(run=_push)
     write = verbs.add_parser(
@@ -46,19 +56,46 @@ def _inputs(parser: argparse.ArgumentParser) -> None:
 
 def _push(options: argparse.Namespace, output: Output) -> None:
     stack = Stack(options.stack)
+    policy = load_policy(stack.records, options.name)
+    in_place = _in_place(options, stack)
+    # Before anything is read: of a large dataset the digests alone take long.
+    if in_place is None:
+        check_upload(options.name, policy, stack.bucket_zone)
+    else:
+        check_location(options.name, in_place, policy, stack.bucket_zone)
     with tempfile.TemporaryDirectory() as workdir:
-        prepared = _prepare(options, Path(workdir))
+        prepared = _prepare(options, Path(workdir), in_place=in_place)
         pushed = push(
             prepared,
             stack.blobs,
             lambda name, number, total: output.progress(f"  {number}/{total}  {name}"),
             whole=options.whole,
         )
+    sent = f"{pushed.files} files, {pushed.sent_files} sent ({format_bytes(pushed.sent_bytes)})"
+    if in_place is not None:
+        sent = (
+            f"{pushed.files} files stay in {in_place} in {in_place.zone}; {format_bytes(pushed.sent_bytes)} of "
+            "code and documents sent"
+        )
+        if policy.lets_checkpoints_lie_in(stack.bucket_zone):
+            sent += (
+                f"\nno policy keeps {options.name} there: logs and checkpoints may go to the bucket; see "
+                "`isthmus policy set`"
+            )
     output.result(
         pushed,
-        f"pushed {options.name}: {pushed.files} files, {pushed.sent_files} sent ({format_bytes(pushed.sent_bytes)})\n"
-        f"job {pushed.job_key}\nfollow it with: isthmus job follow {pushed.job_key}",
+        f"pushed {options.name}: {sent}\njob {pushed.job_key}\nfollow it with: isthmus job follow {pushed.job_key}",
     )
+
+
+def _in_place(options: argparse.Namespace, stack: Stack) -> InPlace | None:
+    if options.in_place is not None:
+        return locate(options.in_place, options.zone, bootstrap.devices(stack.outputs["Table"]).list())
+    if options.zone is not None:
+        raise InvalidInput(
+            "--zone says where files lie that are not uploaded: give --in-place too, or leave it out"
+        )
+    return None
 
 
 def _manifest(options: argparse.Namespace, output: Output) -> None:
@@ -72,9 +109,11 @@ def _manifest(options: argparse.Namespace, output: Output) -> None:
     output.result({"job_key": key, "manifest_key": prepared.manifest_key}, text)
 
 
-def _prepare(options: argparse.Namespace, workdir: Path, *, prefix: str | None = None) -> Prepared:
-    job = read_job(options.job)
-    return prepare(options.name, options.folder, job, options.job.parent, workdir, prefix=prefix)
+def _prepare(
+    options: argparse.Namespace, workdir: Path, *, prefix: str | None = None, in_place: InPlace | None = None
+) -> Prepared:
+    job, base = read_job(options.job), options.job.parent
+    return prepare(options.name, options.folder, job, base, workdir, prefix=prefix, in_place=in_place)
 
 
 def _write(prepared: Prepared, out: Path) -> None:

@@ -6,8 +6,11 @@ import argparse
 from typing import Any
 
 from isthmus import bootstrap
+from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
+from isthmus.errors import IsthmusError
 from isthmus.workflows.examine_account import Finding, examine
+from isthmus.workflows.rig_certificates import certificate_findings
 
 SIGNS = {"ok": "ok     ", "warn": "warn   ", "missing": "MISSING", "unknown": "?      "}
 
@@ -21,8 +24,20 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, output: Output) -> int:
     findings = examine(options.stack, bootstrap.machine(), bootstrap.account())
+    # A stack that stands; of any other its own finding says what to do.
+    if any(finding.check == "stack" and finding.level == "ok" and not finding.mend for finding in findings):
+        findings += _of_rigs(options.stack)
     output.result(findings, "\n".join(line for finding in findings for line in _lines(finding)))
     return 1 if any(finding.level == "missing" for finding in findings) else 0
+
+
+def _of_rigs(name: str) -> list[Finding]:
+    try:
+        rigs = bootstrap.devices(Stack(name).outputs["Table"]).list()
+    except IsthmusError as error:
+        return [Finding("certificates of rigs", "unknown", f"cannot be checked: {error}")]
+    joined = [rig.id for rig in rigs if rig.kind == "rig"]
+    return certificate_findings(joined, bootstrap.certificates(name), bootstrap.clock())
 
 
 def _lines(finding: Finding) -> list[str]:

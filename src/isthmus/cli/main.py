@@ -15,6 +15,7 @@ from isthmus.cli import (
     doctor,
     job,
     leakage,
+    load,
     local,
     model,
     pipeline,
@@ -22,6 +23,7 @@ from isthmus.cli import (
     policy,
     predict,
     profile,
+    proxy,
     rig,
 )
 from isthmus.cli.output import Output
@@ -33,6 +35,8 @@ COMMANDS = (
     pipeline,
     model,
     predict,
+    load,
+    proxy,
     rig,
     profile,
     leakage,

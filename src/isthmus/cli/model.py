@@ -1,4 +1,4 @@
-"""``isthmus model import | list``."""
+"""``isthmus model import | list | shadow | limit``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from isthmus.cli import model_serving
 from isthmus.cli.context import Stack
 from isthmus.cli.jobfile import read_job
 from isthmus.cli.output import Output, table
@@ -27,6 +28,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     add.set_defaults(run=_import)
     show = verbs.add_parser("list", parents=[common], help="models in service")
     show.set_defaults(run=_list)
+    model_serving.register(verbs, common)
 
 
 def _import(options: argparse.Namespace, output: Output) -> None:
@@ -46,11 +48,16 @@ def _import(options: argparse.Namespace, output: Output) -> None:
 
 
 def _list(options: argparse.Namespace, output: Output) -> None:
-    rows = Stack(options.stack).records.query(layout.CHAMPIONS)
-    shown = [{name: row[name] for name in ("model", "release", "version", "bundle", "since")} for row in rows]
+    records = Stack(options.stack).records
+    shown = []
+    for row in records.query(layout.CHAMPIONS):
+        release = records.get(layout.model_pk(row["model"]), layout.release_sk(row["release"])) or {}
+        served_by = (release.get("serving") or {}).get("by", "layer")
+        names = ("model", "release", "version", "bundle", "since")
+        shown.append({**{name: row[name] for name in names}, "served_by": served_by})
     brief = [{**row, "bundle": str(row["bundle"])[:12]} for row in shown]
     text = (
-        table(brief, ("model", "release", "version", "bundle", "since"))
+        table(brief, ("model", "release", "version", "bundle", "served_by", "since"))
         if shown
         else "no model is in service yet"
     )

@@ -105,6 +105,8 @@ def joined(device: DeviceDescriptor) -> str:
     if device.overrides:
         lines.append(f"overridden: {', '.join(sorted(device.overrides))}")
     lines += [f"left out: {what}: {why}" for what, why in device.not_measured.items()]
+    if device.data_roots:
+        lines.append(f"reads in place: {', '.join(device.data_roots)}")
     if device.kind == "rig":
         trains = ", ".join(f"{name} {'/'.join(versions)}" for name, versions in device.frameworks.items())
         lines[0] += f"; trains {trains}"
@@ -137,6 +139,7 @@ def shown(device: DeviceDescriptor) -> str:
         "frameworks": ", ".join(f"{name} {'/'.join(found)}" for name, found in device.frameworks.items())
         or "-",
         "containers": ", ".join(f"{name} {version}" for name, version in device.containers.items()) or "-",
+        "data_roots": ", ".join(device.data_roots) or "-",
         "software": ", ".join(f"{name} {version}" for name, version in device.software.items()) or "-",
         "memory_bandwidth_bytes_per_second": _rate(device.memory_bandwidth_bytes_per_second),
         "rates": f"classes of operators: {len(device.rates)}" if device.rates else "-",

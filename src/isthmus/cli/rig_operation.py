@@ -100,11 +100,19 @@ def _status(options: argparse.Namespace, output: Output) -> None:
 
     name, stack = documents.convert(Name, options.name, "the rig's name"), Stack(options.stack)
     devices = bootstrap.devices(stack.outputs["Table"])
-    found = rig_status(name, devices=devices, records=stack.records, clock=bootstrap.clock())
+    found = rig_status(
+        name,
+        devices=devices,
+        records=stack.records,
+        certificates=bootstrap.certificates(options.stack),
+        clock=bootstrap.clock(),
+    )
     output.result(found, _describe(found))
 
 
 def _describe(status: RigStatus) -> str:
+    from isthmus.workflows.rig_certificates import said
+
     rig = status.rig
     gpus = ", ".join(gpu.model for gpu in rig.accelerators) or "no GPU"
     lines = [f"{rig.id} in {rig.zone}: {rig.cores} cores, {format_bytes(rig.memory_bytes)}, {gpus}"]
@@ -122,6 +130,9 @@ def _describe(status: RigStatus) -> str:
     ]
     lines.append(table(rows, AGENT_COLUMNS) if rows else "no agent has worked for it in the last week")
     lines.append(f"{status.waiting} waiting" if status.waiting else "nobody waits for it")
+    lines += [said(rig.id, certificate) for certificate in status.certificates]
+    if status.not_seen:
+        lines.append(f"its certificate cannot be looked at: {status.not_seen}")
     if status.orphans:
         lines.append(f"results that came too late, see `isthmus rig orphans`: {len(status.orphans)}")
         late = [

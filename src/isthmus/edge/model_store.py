@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.errors import EnvironmentProblem, IsthmusError, MissingFile, ProofFailed
-from isthmus.inference.archive import sha256_file, unpack_bundle
+from isthmus.inference.archive import unpack_bundle
 from isthmus.inference.bundle import Bundle, open_bundle
+from isthmus.inference.files import sha256_file
 from isthmus.inference.limits import unzipped_bytes
 from isthmus.model.units import MIB, format_bytes
 

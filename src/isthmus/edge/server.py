@@ -6,14 +6,14 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 from isthmus.errors import IsthmusError, PayloadTooLarge
 from isthmus.inference.http import HttpRequest, HttpResponse, error_response
-from isthmus.inference.service import ModelService
 from isthmus.model.units import format_bytes
 
 LOOPBACK = "127.0.0.1"
@@ -22,6 +22,13 @@ IDLE_SECONDS = 60
 LINGER_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
+
+
+class Answers(Protocol):
+    """What is behind the server: a ``ModelService``, or a proxy."""
+
+    def handle(self, request: HttpRequest) -> HttpResponse:
+        """Return the answer to any request."""
 
 
 class EdgeServer(ThreadingHTTPServer):
@@ -33,7 +40,7 @@ class EdgeServer(ThreadingHTTPServer):
     # The library's 5 makes the sixth of many clients at once wait a second for its next try.
     request_queue_size = 128
 
-    def __init__(self, service: ModelService, port: int, *, max_request_bytes: int) -> None:
+    def __init__(self, service: Answers, port: int, *, max_request_bytes: int) -> None:
         self.service = service
         self.max_request_bytes = max_request_bytes
         self._busy = 0
@@ -91,13 +98,17 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: EdgeServer
 
-    def do_GET(self) -> None:
-        self._serve()
-
-    # Named so that a wrong method gets the protocol's 405 and not the library's HTML page.
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET  # noqa: N815
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        """Every method is served: a wrong one gets the protocol's 405 with ``Allow``, not the library's page."""
+        if name.startswith("do_"):
+            return self._serve
+        raise AttributeError(name)
 
     def _serve(self) -> None:
+        # A request line without a version: its answer would have no status.
+        if self.request_version == "HTTP/0.9":
+            self.send_error(400, "the request line must end with HTTP/1.1")
+            return
         try:
             body = self._read_body()
         except _BadTransfer as error:
@@ -118,8 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command in ("POST", "PUT", "PATCH"):
                 raise _BadTransfer(HTTPStatus.LENGTH_REQUIRED, "Content-Length is needed")
             return b""
-        if not (length.isascii() and length.isdecimal()):
-            raise _BadTransfer(HTTPStatus.BAD_REQUEST, "Content-Length must be a number")
+        # Python refuses to read a number of thousands of digits.
+        if not (length.isascii() and length.isdecimal() and len(length) < 20):
+            raise _BadTransfer(HTTPStatus.BAD_REQUEST, "Content-Length must be a number of at most 19 digits")
         if int(length) > self.server.max_request_bytes:
             raise _BadTransfer(
                 HTTPStatus(PayloadTooLarge.status),
@@ -139,7 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("connection", "close")
         self.end_headers()
-        self.wfile.write(response.body)
+        # The answer to HEAD has the headers of one with a body, and none (RFC 9110, 9.3.2).
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
         self.wfile.flush()
 
     def _linger(self) -> None:
@@ -159,6 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what the library itself refuses (a malformed request line) in the protocol's form."""
+        # An unheard-of version is the caller's fault, not this server's.
+        code = 400 if code == 505 else code
         self.close_connection = True
         # A line that could not be read counts as HTTP/0.9, which gets no status and no headers.
         self.request_version = self.protocol_version

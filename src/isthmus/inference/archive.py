@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.errors import Conflict, InvalidModel, LimitExceeded
+from isthmus.inference.files import is_safe_path, list_files, sha256_file
 from isthmus.model.units import GIB, KIB, format_bytes
 
 LAYER_PREFIX = "isthmus/model/"
@@ -25,8 +24,6 @@ CHUNK_BYTES = 256 * KIB
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first moment that zip can name: an archive's bytes depend on its content alone."""
 
-_SAFE_PATH = re.compile(r"(?!.*(^|/)\.\.?(/|$))[^/\\:\x00-\x1f\x7f]+(/[^/\\:\x00-\x1f\x7f]+)*")
-
 
 @dataclass(frozen=True)
 class Packed:
@@ -35,11 +32,6 @@ class Packed:
     path: Path
     sha256: str
     size_bytes: int
-
-
-def is_safe_path(path: str) -> bool:
-    """Return whether this is a relative path with forward slashes that stays below its folder."""
-    return _SAFE_PATH.fullmatch(path) is not None
 
 
 def pack_bundle(folder: Path, zip_path: Path, *, prefix: str = "") -> Packed:
@@ -94,27 +86,6 @@ def unpack_bundle(zip_path: Path, into: Path, *, prefix: str = "", max_bytes: in
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return into
-
-
-def list_files(folder: Path) -> list[str]:
-    """Return the relative paths of all files, sorted.
-
-    Raises:
-        InvalidModel: something below ``folder`` is neither a plain file nor a folder.
-    """
-    names = []
-    for path in folder.rglob("*"):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InvalidModel(f"{path.relative_to(folder)} is a link or a special file")
-        if path.is_file():
-            names.append(path.relative_to(folder).as_posix())
-    return sorted(names)
-
-
-def sha256_file(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _checked(archive: zipfile.ZipFile, prefix: str, max_bytes: int) -> list[tuple[zipfile.ZipInfo, str]]:

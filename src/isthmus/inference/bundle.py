@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from isthmus import documents
 from isthmus.errors import DigestMismatch, InvalidModel, SignatureInvalid
-from isthmus.inference.archive import is_safe_path, list_files, sha256_file
 from isthmus.inference.decoding import read_npy
+from isthmus.inference.files import is_safe_path, list_files, sha256_file
 from isthmus.model.bundle import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, BundleFile, BundleManifest, Golden
 from isthmus.model.units import KIB, MIB, format_bytes
-from isthmus.ports import Signer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from isthmus.ports import Signer
 
 MAX_MANIFEST_BYTES = MIB
 MAX_SIGNATURE_BYTES = KIB
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """A verified bundle; ``sha256`` is its manifest's digest and names it."""
 
     folder: Path
@@ -45,11 +46,13 @@ class Bundle:
         return read_npy((self.folder / name).read_bytes(), name)
 
 
-def open_bundle(folder: Path, public_key_der: bytes | None) -> Bundle:
+def open_bundle(folder: Path, public_key_der: bytes | None, *, sha256: str = "") -> Bundle:
     """Verify the signature, then every file's size and digest, and return the bundle.
 
     The signature is checked over the manifest's bytes before they are parsed. Without a key it is
     not checked: for a bundle that this process has just made, never for one that arrived.
+    ``sha256`` is the digest that the manifest must have, from a source as good as the key's; then that stands
+    for the signature, which whoever named the digest has checked.
 
     Raises:
         SignatureInvalid: the manifest is not what the key's owner signed.
@@ -58,7 +61,11 @@ def open_bundle(folder: Path, public_key_der: bytes | None) -> Bundle:
         DigestMismatch: a file's size or SHA-256 differs from the manifest.
     """
     raw = _read_small(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
-    if public_key_der is not None:
+    if sha256 and hashlib.sha256(raw).hexdigest() != sha256:
+        raise DigestMismatch(
+            f"{MANIFEST_FILE} is not that of the bundle {sha256}, which is to be served here"
+        )
+    if public_key_der is not None and not sha256:
         verify_signature(raw, _read_small(folder / SIGNATURE_FILE, MAX_SIGNATURE_BYTES), public_key_der)
     manifest = documents.decode(BundleManifest, raw, MANIFEST_FILE, max_bytes=MAX_MANIFEST_BYTES)
     _check_names(folder, manifest)

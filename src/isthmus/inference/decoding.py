@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import math
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import InvalidInput
@@ -89,6 +87,9 @@ def read_npy(data: bytes, path: str) -> NDArray[Any]:
 
 
 def _gunzip(data: bytes, path: str, max_bytes: int) -> bytes:
+    import gzip
+    import zlib
+
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             plain = stream.read(max_bytes + 1)

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
 JSON = "application/json"
+BINARY = "application/octet-stream"
 
 
-@dataclass(frozen=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct, frozen=True):
     """``path`` may be percent-encoded and carry a query; header names are compared without case."""
 
     method: str
     path: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
 
     def header(self, name: str) -> str:
         """Return a header's value, or an empty string."""
         return next((value for key, value in self.headers.items() if key.lower() == name), "")
 
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters, in lower case; empty when none is given."""
+        return self.header("content-type").partition(";")[0].strip().lower()
 
-@dataclass(frozen=True)
-class HttpResponse:
-    """``body`` is JSON."""
+
+class HttpResponse(msgspec.Struct, frozen=True):
+    """``body`` is JSON, or what its content type says."""
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": JSON})
+    headers: Mapping[str, str] = msgspec.field(default_factory=lambda: {"content-type": JSON})
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the body is text, and not bytes that a text-only transport has to wrap."""
+        return self.headers.get("content-type") != BINARY
 
 
 def json_response(value: object, status: int = 200) -> HttpResponse:

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from isthmus.errors import EnvironmentProblem, InvalidRequest
 from isthmus.inference.engine import threads_for_memory
-from isthmus.inference.http import HttpRequest, HttpResponse, error_response
+from isthmus.inference.events import to_proxy, to_request
+from isthmus.inference.http import error_response
 from isthmus.inference.service import ModelService, service_for_folder
 
 DEFAULT_MODEL_DIR = "/opt/isthmus/model"
 
 
-@dataclass(frozen=True)
-class ServeSettings:
-    """What the function that serves a model is told by its environment."""
+class ServeSettings(msgspec.Struct, frozen=True):
+    """What the function that serves a model is told by its environment.
+
+    ``bundle_sha256`` names the bundle that it was staged with. It comes from where the key comes from, and was set
+    by who checked the signature: a function that starts cold need not check it again. Empty: it does.
+    """
 
     model_dir: Path
     public_key_der: bytes
     memory_mb: int
+    bundle_sha256: str = ""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> ServeSettings:
-        """Read ``ISTHMUS_MODEL_DIR``, ``ISTHMUS_PUBLIC_KEY`` and ``AWS_LAMBDA_FUNCTION_MEMORY_SIZE``.
+        """Read ``ISTHMUS_MODEL_DIR``, ``ISTHMUS_PUBLIC_KEY``, ``ISTHMUS_BUNDLE_SHA256`` and
+        ``AWS_LAMBDA_FUNCTION_MEMORY_SIZE``.
 
         Raises:
             EnvironmentProblem: no key, or a value that cannot be read.
@@ -35,7 +42,8 @@ class ServeSettings:
         if not memory.isdecimal():
             raise EnvironmentProblem(f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE must be a size in MB, not {memory!r}")
         model_dir = Path(environment.get("ISTHMUS_MODEL_DIR") or DEFAULT_MODEL_DIR)
-        return cls(model_dir, read_public_key(environment), int(memory))
+        pinned = environment.get("ISTHMUS_BUNDLE_SHA256", "")
+        return cls(model_dir, read_public_key(environment), int(memory), pinned)
 
 
 def read_public_key(environment: Mapping[str, str]) -> bytes:
@@ -60,7 +68,9 @@ def service_from_env(environment: Mapping[str, str]) -> ModelService:
     """Verify the bundle that the model's layer brought, and serve it."""
     settings = ServeSettings.from_env(environment)
     threads = threads_for_memory(settings.memory_mb)
-    return service_for_folder(settings.model_dir, settings.public_key_der, threads=threads)
+    return service_for_folder(
+        settings.model_dir, settings.public_key_der, threads=threads, sha256=settings.bundle_sha256
+    )
 
 
 def answer(event: Mapping[str, Any], service: ModelService) -> dict[str, Any]:
@@ -72,36 +82,3 @@ def answer(event: Mapping[str, Any], service: ModelService) -> dict[str, Any]:
     except InvalidRequest as error:
         return to_proxy(error_response(error.status, str(error)))
     return to_proxy(service.handle(request))
-
-
-def to_request(event: Mapping[str, Any]) -> HttpRequest:
-    """Translate ``{httpMethod, path, headers, body, isBase64Encoded}`` (REST API proxy format).
-
-    Raises:
-        InvalidRequest: not such an event, or a body that is not base64 as it says.
-    """
-    method, path = event.get("httpMethod"), event.get("path")
-    if not isinstance(method, str) or not isinstance(path, str):
-        raise InvalidRequest("the event must have httpMethod and path, as API Gateway's proxy events do")
-    body = event.get("body") or ""
-    if not isinstance(body, str):
-        raise InvalidRequest("the event's body must be a string")
-    headers = {str(name): str(value) for name, value in (event.get("headers") or {}).items()}
-    packed = bool(event.get("isBase64Encoded"))
-    try:
-        data = base64.b64decode(body, validate=True) if packed else body.encode()
-    except ValueError as error:
-        raise InvalidRequest(
-            f"the event's body is not {'base64, as it says' if packed else 'text'}"
-        ) from error
-    return HttpRequest(method, path, headers, data)
-
-
-def to_proxy(response: HttpResponse) -> dict[str, Any]:
-    """Translate to ``{statusCode, headers, body, isBase64Encoded}``."""
-    return {
-        "statusCode": response.status,
-        "headers": dict(response.headers),
-        "body": response.body.decode(),
-        "isBase64Encoded": False,
-    }

@@ -36,8 +36,14 @@ def preprocess(array: NDArray[Any], steps: Iterable[PreStep]) -> NDArray[Any]:
 
     if array.ndim == 0:
         raise InvalidInput("pre-processing needs an array [N, ...], not a single number")
+    given = array
     for step in steps:
-        array = _run(array, step)
+        if isinstance(step, Affine | Normalize):
+            # What was given is not ours to write to; each further step needs no memory of its own.
+            ours = array.dtype == np.float32 and not np.may_share_memory(array, given)
+            array = _run_in_place(array if ours else _floats(array), step)
+        else:
+            array = _run(array, step)
     return np.ascontiguousarray(array)
 
 
@@ -73,18 +79,16 @@ def softmax(array: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def _run(array: NDArray[Any], step: PreStep) -> NDArray[Any]:
+def _run(array: NDArray[Any], step: Reshape | Cast | Transpose) -> NDArray[Any]:
     import numpy as np
 
     match step:
         case Reshape(shape=shape):
             return _reshape(array, shape)
+        case Cast(dtype="float32"):
+            return array if array.dtype == np.float32 else _floats(array)
         case Cast(dtype=dtype):
             return convert_dtype(array, dtype, "the array to be cast")
-        case Affine(scale=scale, offset=offset):
-            return array.astype(np.float32) * np.float32(scale) + np.float32(offset)
-        case Normalize():
-            return _normalize(array, step)
         case Transpose(axes=axes):
             if sorted(axes) != list(range(array.ndim - 1)):
                 raise InvalidInput(
@@ -106,21 +110,37 @@ def _reshape(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return array.reshape(array.shape[0], *sizes)
 
 
-def _normalize(array: NDArray[Any], step: Normalize) -> NDArray[Any]:
+def _floats(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy in float32, in C order: after a transposition this is the one pass over all bytes."""
     import numpy as np
 
+    floats = np.empty(array.shape, np.float32)
+    np.copyto(floats, array, casting="unsafe")
+    return floats
+
+
+def _run_in_place(floats: NDArray[Any], step: Affine | Normalize) -> NDArray[Any]:
+    import numpy as np
+
+    if isinstance(step, Affine):
+        floats *= np.float32(step.scale)
+        if step.offset:
+            floats += np.float32(step.offset)
+        return floats
     channels = len(step.mean)
     if len(step.std) != channels or 0.0 in step.std:
         raise InvalidInput(
             f"normalize needs as many non-zero std as mean: {channels} mean, std {list(step.std)}"
         )
-    if array.ndim < 2 or array.shape[1] != channels:
+    if floats.ndim < 2 or floats.shape[1] != channels:
         raise InvalidInput(
-            f"normalize has {channels} channels; the array is {list(array.shape)} (channels: axis 1)"
+            f"normalize has {channels} channels; the array is {list(floats.shape)} (channels: axis 1)"
         )
-    sizes = (1, channels, *(1 for _ in array.shape[2:]))
+    sizes = (1, channels, *(1 for _ in floats.shape[2:]))
     mean, std = (np.asarray(values, np.float32).reshape(sizes) for values in (step.mean, step.std))
-    return np.asarray((array.astype(np.float32) - mean) / std)
+    floats -= mean
+    floats /= std
+    return floats
 
 
 def _top_k(array: NDArray[Any], step: TopK) -> dict[str, NDArray[Any]]:

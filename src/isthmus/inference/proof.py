@@ -9,7 +9,7 @@ import msgspec
 from isthmus.errors import InvalidInput, ProofFailed
 from isthmus.inference.bundle import Bundle
 from isthmus.inference.http import JSON, HttpRequest, HttpResponse
-from isthmus.inference.protocol import InferResponse
+from isthmus.inference.messages import InferResponse
 from isthmus.inference.served import ServedModel
 from isthmus.inference.tensors import array_of, write_tensor
 from isthmus.model.bundle import Golden, TensorSpec

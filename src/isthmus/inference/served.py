@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from isthmus.errors import InvalidInput, InvalidModel, InvalidRequest
 from isthmus.inference.datatypes import NUMPY
+from isthmus.inference.output_size import check_size_of_outputs
 from isthmus.inference.processing import postprocess, preprocess
 from isthmus.model.bundle import BundleManifest, TensorSpec
-from isthmus.ports import Engine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from isthmus.ports import Engine
 
-class LoadableEngine(Engine, Protocol):
-    """An engine that can be made ready before its first request."""
+    class LoadableEngine(Engine, Protocol):
+        """An engine that can be made ready before its first request."""
 
-    def load(self) -> object:
-        """Raises InvalidModel when it cannot serve."""
+        def load(self) -> object:
+            """Raises InvalidModel when it cannot serve."""
 
 
-@dataclass(frozen=True)
-class ServedModel:
+class ServedModel(msgspec.Struct, frozen=True):
     """A bundle's manifest with its engine; ``bundle_sha256`` names the bundle."""
 
     manifest: BundleManifest
@@ -58,8 +59,10 @@ class ServedModel:
 
         Raises:
             InvalidRequest: the engine refuses the values.
+            PayloadTooLarge: the outputs would be too large.
             InvalidModel: the model fails, or the bundle's steps do not lead to its input.
         """
+        check_size_of_outputs(arrays, self.manifest.outputs)
         if not raw:
             return self.engine.run(arrays)
         spec = self.manifest.inputs[0]

@@ -7,16 +7,10 @@ from pathlib import Path
 
 from isthmus.inference.bundle import Bundle, open_bundle
 from isthmus.inference.engine import OnnxEngine
+from isthmus.inference.events import MAX_LAMBDA_BYTES, RESPONSE_ROOM_BYTES
 from isthmus.inference.http import HttpRequest, HttpResponse
 from isthmus.inference.protocol import handle
 from isthmus.inference.served import ServedModel
-from isthmus.model.units import MIB
-
-MAX_LAMBDA_BYTES = 6 * MIB
-"""Lambda's limit on a synchronous request and on its response."""
-
-RESPONSE_ROOM_BYTES = 64 * 1024
-"""The proxy envelope (status, headers, JSON escapes of the body's quotes) counts against it too."""
 
 
 class ModelService:
@@ -61,10 +55,12 @@ def served(bundle: Bundle, *, threads: int) -> ServedModel:
     return ServedModel(bundle.manifest, OnnxEngine(bundle.model_path, threads=threads), bundle.sha256)
 
 
-def service_for_folder(folder: Path, public_key_der: bytes, *, threads: int) -> ModelService:
-    """Verify the bundle in a folder and serve it.
+def service_for_folder(
+    folder: Path, public_key_der: bytes, *, threads: int, sha256: str = ""
+) -> ModelService:
+    """Verify the bundle in a folder, which must be that of ``sha256`` where it is given, and serve it.
 
     Raises:
         SignatureInvalid, DigestMismatch, InvalidModel, InvalidDocument: see ``open_bundle``.
     """
-    return ModelService([served(open_bundle(folder, public_key_der), threads=threads)])
+    return ModelService([served(open_bundle(folder, public_key_der, sha256=sha256), threads=threads)])

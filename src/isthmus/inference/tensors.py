@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from isthmus.errors import InvalidModel, InvalidRequest
+from isthmus.errors import InvalidRequest
 from isthmus.inference.datatypes import NUMPY, from_numpy
 from isthmus.model.bundle import Datatype, TensorSpec
 
@@ -23,22 +23,26 @@ NonFinite = Literal["NaN", "Infinity", "-Infinity"]
 
 
 class InputTensor(msgspec.Struct, frozen=True, kw_only=True):
-    """One input as sent; ``data`` is parsed once the datatype is known to fit."""
+    """One input as sent: with ``data``, or with ``binary_data_size`` among its parameters.
+
+    ``data`` is parsed once the datatype is known to fit.
+    """
 
     name: str
     shape: list[int]
     datatype: str
-    data: msgspec.Raw
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     parameters: dict[str, Any] = {}
 
 
 class OutputTensor(msgspec.Struct, frozen=True, kw_only=True):
-    """One output as sent; ``data`` is flat, row-major."""
+    """One output as sent: ``data`` is flat, row-major, or follows the JSON as bytes, as its parameters say."""
 
     name: str
     datatype: Datatype
     shape: list[int]
-    data: list[Any]
+    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 def read_tensor(tensor: InputTensor, spec: TensorSpec, *, allow_nan: bool) -> NDArray[Any]:
@@ -49,11 +53,13 @@ def read_tensor(tensor: InputTensor, spec: TensorSpec, *, allow_nan: bool) -> ND
     """
     import numpy as np
 
-    if tensor.datatype != spec.datatype:
-        raise InvalidRequest(f"input {spec.name!r} must be {spec.datatype}, not {tensor.datatype}")
-    _check_shape(tensor, spec)
+    check_form(tensor, spec)
+    if tensor.data is msgspec.UNSET:
+        raise InvalidRequest(
+            f"input {spec.name!r} needs data, or binary_data_size among its parameters and its bytes in the body"
+        )
     depth = len(tensor.shape) if _is_nested(tensor.data) else 1
-    values, has_names = _parse(tensor, spec.datatype, depth)
+    values, has_names = _parse(tensor, tensor.data, spec.datatype, depth)
     if has_names and not allow_nan:
         raise InvalidRequest(
             f"input {spec.name!r} holds NaN or infinity; this model takes finite numbers only"
@@ -77,13 +83,17 @@ def write_tensor(name: str, array: NDArray[Any]) -> OutputTensor:
     """Return an output for JSON.
 
     Raises:
-        InvalidModel: it holds NaN or infinity, which JSON cannot carry, or is of no known datatype.
+        InvalidRequest: it holds NaN or infinity, which JSON cannot carry; bytes can.
+        InvalidModel: it is of no known datatype.
     """
     import numpy as np
 
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         at = int(np.flatnonzero(~np.isfinite(array.ravel()))[0])
-        raise InvalidModel(f"output {name!r} is {array.ravel()[at]} at element {at}, which JSON cannot carry")
+        raise InvalidRequest(
+            f"output {name!r} is {array.ravel()[at]} at element {at}, which JSON cannot carry: "
+            "ask for it with binary_data, or send other numbers"
+        )
     return OutputTensor(
         name=name, datatype=from_numpy(array.dtype), shape=list(array.shape), data=array.ravel().tolist()
     )
@@ -96,7 +106,14 @@ def array_of(tensor: OutputTensor) -> NDArray[Any]:
     return np.asarray(tensor.data, dtype=NUMPY[tensor.datatype]).reshape(tensor.shape)
 
 
-def _check_shape(tensor: InputTensor, spec: TensorSpec) -> None:
+def check_form(tensor: InputTensor, spec: TensorSpec) -> None:
+    """Check the datatype and the shape that a request gives, before any of its data is looked at.
+
+    Raises:
+        InvalidRequest
+    """
+    if tensor.datatype != spec.datatype:
+        raise InvalidRequest(f"input {spec.name!r} must be {spec.datatype}, not {tensor.datatype[:100]}")
     shape, needed = tensor.shape, spec.shape
     fits = len(shape) == len(needed) and all(
         want in (-1, size) for want, size in zip(needed, shape, strict=True)
@@ -111,15 +128,15 @@ def _is_nested(data: msgspec.Raw) -> bool:
     return bytes(memoryview(data)[:64]).replace(b" ", b"").replace(b"\n", b"").startswith(b"[[")
 
 
-def _parse(tensor: InputTensor, datatype: Datatype, depth: int) -> tuple[Any, bool]:
+def _parse(tensor: InputTensor, data: msgspec.Raw, datatype: Datatype, depth: int) -> tuple[Any, bool]:
     """Return the parsed lists, and whether non-finite numbers were named in them."""
     try:
-        return _decoder(datatype, depth).decode(tensor.data), False
+        return _decoder(datatype, depth).decode(data), False
     except msgspec.DecodeError as error:
         if not datatype.startswith("FP"):
             raise _unfit(tensor, error) from error
     try:
-        return _decoder(datatype, depth, non_finite=True).decode(tensor.data), True
+        return _decoder(datatype, depth, non_finite=True).decode(data), True
     except msgspec.DecodeError as error:
         raise _unfit(tensor, error) from error
 

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from isthmus.model.blob import Name, Sha256, SizeBytes
-from isthmus.model.processing import PostStep, PreStep
+from isthmus.model.processing import ImageForm, PostStep, PreStep
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -71,8 +71,29 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     fencing: int = 0
 
 
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the 8-bit variant compared with the model as it was trained, on ``samples`` held-out samples.
+
+    ``accuracy`` and ``float_accuracy`` are shares of them (0..1), None of what was not measured.
+    ``served``: the bundle's model is the variant. ``reason`` says why, or why not.
+    """
+
+    form: Literal["int8"] = "int8"
+    served: bool
+    reason: str
+    float_accuracy: float | None = None
+    accuracy: float | None = None
+    samples: int = 0
+    calibration_samples: int = 0
+    float_size_bytes: int
+    size_bytes: int | None = None
+
+
 class BundleManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a bundle holds; its own SHA-256 names the bundle and is what the signature signs."""
+    """What a bundle holds; its own SHA-256 names the bundle and is what the signature signs.
+
+    ``image``: how a picture becomes a sample of the ``raw`` form, where that form does not say it itself.
+    """
 
     schema: Literal["isthmus/bundle/1"] = "isthmus/bundle/1"
     model: Name
@@ -82,6 +103,7 @@ class BundleManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     raw: TensorSpec | None = None
+    image: ImageForm | msgspec.UnsetType = msgspec.UNSET
     preprocessing: tuple[PreStep, ...] = ()
     postprocessing: tuple[PostStep, ...] = ()
     goldens: tuple[Golden, ...] = ()
@@ -89,3 +111,4 @@ class BundleManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     lineage: Lineage
     created_at: str
     allow_nan: bool = False
+    quantization: Quantization | msgspec.UnsetType = msgspec.UNSET

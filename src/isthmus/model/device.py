@@ -78,6 +78,8 @@ class DeviceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """Framework name to the versions whose environments this device can build or has."""
     unfit_frameworks: dict[str, str] = {}
     """``name version`` of those that it cannot have: what each needs, and what there is."""
+    data_roots: tuple[str, ...] = ()
+    """Names of the folders whose datasets it reads in place. Their paths stay on the device."""
     containers: dict[str, str] = {}
     """Container engines that answer, with their versions: ``podman``, ``docker``."""
     usage: tuple[Usage, ...] = ("training",)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 
 CHAMPIONS = "MODELS"
+SERVING = "SERVING"
+"""Partition of what the router is told about each model, besides where it is in service."""
 RIGS = "RIGS"
 POLICY = "POLICY"
 LEASE = "LEASE"
@@ -21,14 +23,26 @@ DATASETS = "datasets/"
 BUNDLES = "bundles/"
 CHECKPOINTS = "checkpoints/"
 PROBES = "probes/"
+HANDOVER = "handover/"
 
 STACK_TAG = "isthmus:stack"
 """Tag of everything that can have tags, with the stack's name: two stacks' names may be each other's
 prefix (``shop`` and ``shop-model-b``), so a name alone does not say whose a thing is."""
-TEMPLATE_LAYERS = ("core-x86", "core-arm", "onnx-runtime-x86", "onnx-runtime-arm")
+TEMPLATE_LAYERS = (
+    "core-x86",
+    "core-arm",
+    "onnx-runtime-x86",
+    "onnx-runtime-arm",
+    "images-x86",
+    "images-arm",
+    "quantization-x86",
+    "quantization-arm",
+)
 """The template's own layers, after ``<stack>-``; their versions outlive the stack."""
 BUNDLE_MARKER = "bundle "
 """How the description of a model layer's version begins; the digest follows. Layers have no tags."""
+RELEASE_ALIAS = "release-"
+"""How the alias of a release begins; it does not keep its version from being collected."""
 COMPONENT_PARTS = ("model", "infer")
 
 
@@ -135,6 +149,26 @@ def model_pk(model: str) -> str:
 def release_sk(release: int) -> str:
     """Sort key of a release; padded, so that releases sort by number."""
     return f"RELEASE#{release:08d}"
+
+
+def handed_in(model: str, name: str) -> str:
+    """A request's body that came through the bucket; a lifecycle rule removes it."""
+    return f"{HANDOVER}in/{model}/{name}"
+
+
+def handed_out(model: str, sha256: str) -> str:
+    """An answer that leaves through the bucket; a lifecycle rule removes it."""
+    return f"{HANDOVER}out/{model}/{sha256}"
+
+
+def shadow_pk(model: str) -> str:
+    """Partition of what came of a model's shadow traffic: one item a comparison."""
+    return f"SHADOW#{model}"
+
+
+def release_alias(release: int) -> str:
+    """The qualifier of a model's function under which a release answers once it was in service."""
+    return f"{RELEASE_ALIAS}{release}"
 
 
 def function_name(stack: str, model: str) -> str:

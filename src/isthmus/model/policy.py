@@ -23,6 +23,10 @@ class DataPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Whether raw data may lie in ``zone``."""
         return any(fnmatchcase(zone, pattern) for pattern in self.zones)
 
+    def lets_models_lie_in(self, zone: str) -> bool:
+        """Whether what a training results in (a model, its metrics) may lie in ``zone``."""
+        return self.allows_zone(zone) or self.may_leave != "nothing"
+
     def lets_checkpoints_lie_in(self, zone: str) -> bool:
         """Whether a training's checkpoints may lie in ``zone``. They are whatever its script wrote, so where
         raw data may not lie, they may only if everything may leave."""

@@ -6,7 +6,7 @@ running it needs numpy alone. Arrays keep the batch as their first axis: ``[N, .
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,6 +25,23 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     format: Format
     dtype: DType = "float32"
     columns: tuple[int, int] | None = None
+
+
+class ImageForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a picture becomes one raw sample: of ``height`` by ``width`` pixels, with ``channels`` of grey or RGB.
+
+    A black pixel becomes ``black`` and a white one ``white``, what lies between in proportion. ``crop`` scales
+    until the shorter side fits and takes the middle; ``stretch`` scales each side on its own.
+    ``HWC`` has the channels last, ``CHW`` first. The sample then takes the raw form's own shape.
+    """
+
+    height: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    width: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    channels: Literal[1, 3] = 3
+    layout: Literal["HWC", "CHW"] = "HWC"
+    fit: Literal["crop", "stretch"] = "crop"
+    black: float = 0.0
+    white: float = 255.0
 
 
 class Reshape(msgspec.Struct, tag="reshape", tag_field="op", frozen=True, forbid_unknown_fields=True):

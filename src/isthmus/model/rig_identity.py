@@ -39,3 +39,5 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     active: bool
     since: str
     """When it was made, UTC, ISO 8601."""
+    until: str = ""
+    """When it ends, likewise; empty where the registry does not say."""

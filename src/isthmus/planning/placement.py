@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from isthmus.errors import NoPlacement
+from isthmus.model.dataset import InPlace
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.job import Job, Training
 from isthmus.model.plan import Refusal
@@ -16,11 +17,22 @@ from isthmus.model.units import format_bytes, format_seconds, format_usd
 _NO_ENGINE = "needs Docker or Podman for the job's container image; the device has neither"
 
 
-def refusal(job: Job, training: Training, device: DeviceDescriptor, policy: DataPolicy) -> str | None:
+JUDGES_WITH = ("numpy", "onnxruntime")
+"""What a rig scores a model with on data that it reads in place."""
+
+
+def refusal(
+    job: Job,
+    training: Training,
+    device: DeviceDescriptor,
+    policy: DataPolicy,
+    in_place: InPlace | None = None,
+) -> str | None:
     """Return why ``device`` may not or cannot run the job, or None."""
     return (
         _usage(device)
         or _policy(device, policy)
+        or (in_place and _in_place(device, in_place))
         or _wish(job, device)
         or _framework(training, device)
         or _accelerators(training, device)
@@ -30,9 +42,13 @@ def refusal(job: Job, training: Training, device: DeviceDescriptor, policy: Data
 
 
 def place(
-    job: Job, training: Training, devices: Sequence[DeviceDescriptor], policy: DataPolicy
+    job: Job,
+    training: Training,
+    devices: Sequence[DeviceDescriptor],
+    policy: DataPolicy,
+    in_place: InPlace | None = None,
 ) -> tuple[DeviceDescriptor, tuple[Refusal, ...]]:
-    """Return the device for a job, and why each other was refused.
+    """Return the device for a job, and why each other was refused. ``in_place``: where its data are, if they stay.
 
     Among those that may and can, the cheapest per hour wins, then the one with most accelerators,
     most cores, and the first name, so that the same input gives the same plan.
@@ -42,7 +58,7 @@ def place(
     """
     refusals, able = [], []
     for device in sorted(devices, key=lambda entry: entry.id):
-        reason = refusal(job, training, device, policy)
+        reason = refusal(job, training, device, policy, in_place)
         if reason is None:
             able.append(device)
         else:
@@ -83,6 +99,20 @@ def _policy(device: DeviceDescriptor, policy: DataPolicy) -> str | None:
         f"the data policy lets raw data lie in {', '.join(policy.zones) or 'no zone'} alone; "
         f"this device is in {device.zone}"
     )
+
+
+def _in_place(device: DeviceDescriptor, data: InPlace) -> str | None:
+    if device.zone != data.zone:
+        return f"the data stay in {data.zone}; this device is in {device.zone}"
+    if data.root not in device.data_roots:
+        there = ", ".join(device.data_roots) or "none"
+        return f"needs the data root {data.root}, which its rig.toml names; the device has {there}"
+    lacking = [name for name in JUDGES_WITH if name not in device.software]
+    if lacking:
+        return (
+            f"needs {' and '.join(lacking)} to judge models where the data are: install isthmus[engine] on it"
+        )
+    return None
 
 
 def _wish(job: Job, device: DeviceDescriptor) -> str | None:

@@ -10,6 +10,7 @@ import msgspec
 
 from isthmus.config import DeployCloudSettings
 from isthmus.errors import InvalidInput
+from isthmus.inference.limits import Serving
 from isthmus.model import layout
 from isthmus.ports import BlobStore, Events, Functions, Records, Signer
 from isthmus.workflows.prove_model import prove_model
@@ -49,7 +50,7 @@ def act(
         case "stage":
             return msgspec.to_builtins(_stage(event, settings, records, functions, signer, clock))
         case "prove":
-            return _prove(event, blobs, functions, signer, workdir)
+            return _prove(event, settings, blobs, functions, signer, workdir)
         case "shift":
             return msgspec.to_builtins(_shift(event, settings.rollout_weights, functions))
         case "check":
@@ -83,7 +84,18 @@ def _stage(
     if in_service not in (event["against"], event["release"]):
         give_back(pk, rollout, records=records)
         return Staged("", "", "", 0, superseded=True)
-    staged = stage_model(model, event["bundle"], settings, functions=functions, signer=signer)
+    record = records.get(pk, layout.release_sk(event["release"])) or {}
+    # A release from before there was a choice came in a layer.
+    serving = msgspec.convert(record["serving"], Serving) if record.get("serving") else None
+    staged = stage_model(
+        model,
+        event["bundle"],
+        settings,
+        serving=serving,
+        baseline=record.get("baseline"),
+        functions=functions,
+        signer=signer,
+    )
     # For whoever has to take the traffic back after this execution was stopped.
     undo = {"function": staged.function, "version": staged.version, "previous": staged.previous}
     records.update(pk, ROLLOUT, undo, expect={"holder": rollout})
@@ -91,9 +103,14 @@ def _stage(
 
 
 def _prove(
-    event: dict[str, Any], blobs: BlobStore, functions: Functions, signer: Signer, workdir: Path
-) -> dict[str, float]:
-    difference = prove_model(
+    event: dict[str, Any],
+    settings: DeployCloudSettings,
+    blobs: BlobStore,
+    functions: Functions,
+    signer: Signer,
+    workdir: Path,
+) -> Any:
+    proof = prove_model(
         event["function"],
         event["version"],
         event["model"],
@@ -102,8 +119,13 @@ def _prove(
         functions=functions,
         signer=signer,
         workdir=workdir,
+        previous=event.get("previous", ""),
+        max_slowdown=settings.rollout_max_slowdown,
     )
-    return {"largest_difference": difference}
+    if "release" in event:  # an execution that began under an earlier version does not say it
+        # Proven, it can be asked for by number, also by whoever compares it with what is in service.
+        functions.name_release(event["function"], event["release"], event["version"])
+    return msgspec.to_builtins(proof)
 
 
 def _shift(event: dict[str, Any], weights: tuple[float, ...], functions: Functions) -> Shifted:
@@ -134,6 +156,10 @@ def _take_back(
     """
     if is_committed(model, rollout, undo["version"], records=records):
         return False
+    champion = records.get(layout.CHAMPIONS, model) or {}
+    if champion.get("version"):
+        # This may have been the same release with newer code, which its number names since the proof.
+        functions.name_release(undo["function"], champion["release"], champion["version"])
     return revert_traffic(undo["function"], undo["version"], undo["previous"], functions=functions)
 
 

@@ -7,14 +7,18 @@ from pathlib import Path
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import DigestMismatch, InvalidInput, InvalidModel, RolloutBusy
+from isthmus.errors import DigestMismatch, InvalidModel, RolloutBusy
+from isthmus.inference.drift import describe
+from isthmus.inference.processing import preprocess
 from isthmus.model import layout
 from isthmus.model.bundle import MODEL_FILE, BundleManifest
 from isthmus.model.job import Evaluation, Import, Job
+from isthmus.model.judgement import JUDGEMENT_FILE, Judgement, Scores
 from isthmus.ports import BlobStore, Item, Records
 from isthmus.workflows.loading import load_job, load_manifest
-from isthmus.workflows.scoring import OpenEngine, load_held_out, score_file
+from isthmus.workflows.scoring import OpenEngine, load_held_out, score_both
 
+BASELINE_SAMPLES = 512
 MAX_ROUNDS = 10
 """How often a candidate is scored while others go into service; so many more after each redrive."""
 
@@ -51,30 +55,65 @@ def evaluate_model(
     open_engine: OpenEngine,
     workdir: Path,
 ) -> Verdict:
-    """Decide whether the candidate of an attempt may replace the model in service."""
+    """Decide whether the candidate of an attempt may replace the model in service.
+
+    Both are scored here, or were where the data lie: of held-out files that are not in the bucket the rig left a
+    judgement beside the model.
+    """
     job, manifest = load_job(blobs, job_key), load_manifest(blobs, job_key)
-    candidate_path = fetch_candidate(job, job_key, fencing, blobs, workdir)
-    champion = records.get(layout.CHAMPIONS, job.model)
+    champion, baseline = records.get(layout.CHAMPIONS, job.model), None
     if job.evaluation is None:
+        fetch_candidate(job, job_key, fencing, blobs, workdir)
         verdict = Verdict(True, "imported without an evaluation: not scored", None, None)
+    elif manifest.in_place is not msgspec.UNSET:
+        verdict = _by_judgement(job.evaluation, job_key, fencing, champion, blobs)
     else:
+        candidate = fetch_candidate(job, job_key, fencing, blobs, workdir), job.preprocessing
         inputs, labels = load_held_out(manifest, job.evaluation, blobs)
-        candidate = score_file(candidate_path, inputs, labels, job.preprocessing, open_engine)
-        verdict = gate(job.evaluation, candidate, None)
+        best = None
         if champion is not None:
-            path, served = _fetch_champion(champion, blobs, workdir)
-            try:
-                best = score_file(path, inputs, labels, served.preprocessing, open_engine)
-                verdict = gate(job.evaluation, candidate, best)
-            except InvalidInput as error:
-                # The data changed its form: only the minimum can be asked of the first model for it.
-                reason = f"{verdict.reason} that takes this data: the champion does not ({error})"
-                verdict = msgspec.structs.replace(verdict, reason=reason)
+            path, served = fetch_champion(champion, blobs, workdir)
+            best = path, served.preprocessing
+        verdict = verdict_of(job.evaluation, score_both(inputs, labels, candidate, best, open_engine))
+        # What its requests are held against. Of data that stay in their zone nothing is told, this neither.
+        baseline = describe(preprocess(inputs[:BASELINE_SAMPLES], job.preprocessing))
     if champion is not None:
         verdict = msgspec.structs.replace(verdict, champion_release=champion["release"])
     scores = {"accepted": verdict.accepted, "candidate": verdict.candidate, "champion": verdict.champion}
-    records.update(layout.job_pk(job_key), layout.STATE, {"evaluation": {**scores, "reason": verdict.reason}})
+    found = {"evaluation": {**scores, "reason": verdict.reason}, "baseline": msgspec.to_builtins(baseline)}
+    records.update(layout.job_pk(job_key), layout.STATE, found)
     return verdict
+
+
+def _by_judgement(
+    evaluation: Evaluation, job_key: str, fencing: int, champion: Item | None, blobs: BlobStore
+) -> Verdict:
+    """Decide by what the rig found; it holds for the model that it left, against the champion that it had."""
+    key = layout.attempt_output(job_key, fencing) + JUDGEMENT_FILE
+    raw = blobs.get(key, max_bytes=documents.MAX_DOCUMENT_BYTES)
+    judgement = documents.decode(Judgement, raw, key)
+    if documents.sha256(raw) != _promised(job_key, fencing, blobs, JUDGEMENT_FILE):
+        raise DigestMismatch(f"{key} is not what attempt {fencing} left")
+    if judgement.model != _promised(job_key, fencing, blobs):
+        raise DigestMismatch(f"{key} is of another model than attempt {fencing} left")
+    verdict = verdict_of(evaluation, judgement.scores)
+    if champion is None or champion["bundle"] == judgement.champion_bundle or not verdict.accepted:
+        return verdict
+    reason = (
+        f"needs a comparison with release {champion['release']}, which went into service after the candidate "
+        f"({evaluation.metric} {judgement.scores.candidate:.4f}) was judged where its data lie, and cannot be judged "
+        f"elsewhere: run the job again (isthmus job retry {job_key})"
+    )
+    return Verdict(False, reason, judgement.scores.candidate, None)
+
+
+def verdict_of(evaluation: Evaluation, scores: Scores) -> Verdict:
+    """Decide by scores."""
+    verdict = gate(evaluation, scores.candidate, scores.champion)
+    if not scores.incomparable:
+        return verdict
+    reason = f"{verdict.reason} that takes this data: the champion does not ({scores.incomparable})"
+    return msgspec.structs.replace(verdict, reason=reason)
 
 
 def gate(evaluation: Evaluation, candidate: float, champion: float | None) -> Verdict:
@@ -127,16 +166,21 @@ class _Output(msgspec.Struct):
     files: list[_OutputFile]
 
 
-def _promised(job_key: str, fencing: int, blobs: BlobStore) -> str:
+def _promised(job_key: str, fencing: int, blobs: BlobStore, name: str = MODEL_FILE) -> str:
     key = layout.attempt_output(job_key, fencing) + "output.json"
     output = documents.decode(_Output, blobs.get(key, max_bytes=documents.MAX_DOCUMENT_BYTES), key)
     for file in output.files:
-        if file.path == MODEL_FILE:
+        if file.path == name:
             return file.sha256
-    raise InvalidModel(f"attempt {fencing} left no {MODEL_FILE}")
+    raise InvalidModel(f"attempt {fencing} left no {name}")
 
 
-def _fetch_champion(champion: Item, blobs: BlobStore, workdir: Path) -> tuple[Path, BundleManifest]:
+def fetch_champion(champion: Item, blobs: BlobStore, workdir: Path) -> tuple[Path, BundleManifest]:
+    """Download the ONNX file of the model in service, and its bundle's manifest.
+
+    Raises:
+        DigestMismatch: they are not those of the bundle on record.
+    """
     folder = layout.bundle_folder(champion["model"], champion["bundle"])
     raw = blobs.get(folder + "manifest.json", max_bytes=documents.MAX_DOCUMENT_BYTES)
     if documents.sha256(raw) != champion["bundle"]:

@@ -11,7 +11,7 @@ import msgspec
 from isthmus.errors import Conflict, InvalidModel
 from isthmus.inference.archive import LAYER_PREFIX, pack_bundle
 from isthmus.inference.bundle import describe_files, seal_bundle
-from isthmus.inference.limits import check_unzipped
+from isthmus.inference.limits import Serving, choose_serving
 from isthmus.inference.onnx_model import describe_onnx, optimise
 from isthmus.inference.processing import preprocess
 from isthmus.model import layout
@@ -22,26 +22,32 @@ from isthmus.model.bundle import (
     BundleManifest,
     Golden,
     Lineage,
+    Quantization,
     TensorSpec,
 )
 from isthmus.model.dataset import Manifest
 from isthmus.model.job import Job, Training
-from isthmus.ports import BlobStore, Records, Signer
+from isthmus.ports import BlobStore, Item, Records, Signer
 from isthmus.workflows.evaluate_model import fetch_candidate
 from isthmus.workflows.loading import load_job, load_manifest
+from isthmus.workflows.quantize_model import choose_variant
 from isthmus.workflows.scoring import OpenEngine
 from isthmus.workflows.start_pipeline import version_digest
 
 GOLDEN_SAMPLES = 4
+INT8_TOLERANCE = 0.05
+"""A sum that a machine rounds differently may land on the next of 255 steps, in several layers."""
 RAW_DATATYPES = {"uint8": "UINT8", "int16": "INT16", "int32": "INT32", "int64": "INT64", "float32": "FP32"}
 
 
 class Packaged(msgspec.Struct, frozen=True):
-    """``bundle`` is the digest of the bundle's manifest; ``release`` rises with every bundle."""
+    """``bundle`` is the digest of the bundle's manifest; ``release`` rises with every bundle; ``serving``
+    is how its function gets it: ``layer``, or ``weights`` from the bucket."""
 
     model: str
     bundle: str
     release: int
+    serving: str = "layer"
 
 
 def package_model(
@@ -61,26 +67,35 @@ def package_model(
 
     Raises:
         InvalidModel: the ONNX file cannot be served.
-        LimitExceeded: function and layers would be over Lambda's limit; nothing is published.
+        LimitExceeded: no function could hold it; nothing is published.
     """
     job, dataset = load_job(blobs, job_key), load_manifest(blobs, job_key)
     state = records.get(layout.job_pk(job_key), layout.STATE) or {}
     folder = workdir / "bundle"
     folder.mkdir()
-    optimise(fetch_candidate(job, job_key, fencing, blobs, workdir), folder / MODEL_FILE)
+    chosen = fetch_candidate(job, job_key, fencing, blobs, workdir)
+    variant: Quantization | msgspec.UnsetType = msgspec.UNSET
+    if job.quantization is not msgspec.UNSET:
+        chosen, variant = choose_variant(
+            chosen, job, dataset, blobs=blobs, open_engine=open_engine, workdir=workdir
+        )
+    optimise(chosen, folder / MODEL_FILE)
     release = _release(job.model, job_key, fencing, records)
-    manifest = _manifest(job, dataset, job_key, fencing, release, state, folder, open_engine)
+    manifest = _with_variant(
+        _manifest(job, dataset, job_key, fencing, release, state, folder, open_engine), variant
+    )
     digest = seal_bundle(folder, manifest, signer).sha256
-    parts = {f"model {job.model}": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())}
-    check_unzipped({**installed(), **parts})
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    serving = choose_serving(installed(), size)
     pk, sk = layout.model_pk(job.model), layout.release_sk(release)
     published = records.get(pk, sk)
     if published is None or published["bundle"] != digest:
-        _upload(job.model, digest, folder, workdir, blobs)
-        item = {"bundle": digest, "job_key": job_key, "metrics": dict(manifest.metrics)}
+        _upload(job.model, digest, manifest, folder, workdir, blobs, serving)
+        item: Item = {"bundle": digest, "job_key": job_key, "metrics": dict(manifest.metrics)}
+        item |= {"serving": msgspec.to_builtins(serving), "baseline": state.get("baseline")}
         records.put({"pk": pk, "sk": sk, **item})
     # Else it stays as it is: a new signature would change bytes whose digest Greengrass has on record.
-    return Packaged(job.model, digest, release)
+    return Packaged(job.model, digest, release, serving.by)
 
 
 def _release(model: str, job_key: str, fencing: int, records: Records) -> int:
@@ -121,6 +136,7 @@ def _manifest(
         inputs=inputs,
         outputs=outputs,
         raw=raw,
+        image=job.image,
         preprocessing=job.preprocessing,
         postprocessing=job.postprocessing,
         goldens=goldens,
@@ -136,6 +152,15 @@ def _manifest(
         created_at=str(state.get("started_at", "")),
         allow_nan=job.allow_nan,
     )
+
+
+def _with_variant(manifest: BundleManifest, variant: Quantization | msgspec.UnsetType) -> BundleManifest:
+    """Return the manifest with the figures of the 8-bit variant, and what follows from serving it."""
+    if variant is msgspec.UNSET or not variant.served:
+        return msgspec.structs.replace(manifest, quantization=variant)
+    goldens = tuple(msgspec.structs.replace(golden, tolerance=INT8_TOLERANCE) for golden in manifest.goldens)
+    metrics = {"accuracy": variant.accuracy} if variant.accuracy is not None else manifest.metrics
+    return msgspec.structs.replace(manifest, quantization=variant, goldens=goldens, metrics=metrics)
 
 
 def _raw_spec(job: Job, inputs: tuple[TensorSpec, ...]) -> TensorSpec | None:
@@ -185,12 +210,26 @@ def _numpy_dtype(spec: TensorSpec) -> str:
     return names.get(spec.datatype, spec.datatype.lower())
 
 
-def _upload(model: str, digest: str, folder: Path, workdir: Path, blobs: BlobStore) -> None:
+def _upload(
+    model: str,
+    digest: str,
+    manifest: BundleManifest,
+    folder: Path,
+    workdir: Path,
+    blobs: BlobStore,
+    serving: Serving,
+) -> None:
     """Upload what the cloud and the edge will fetch; the manifest last, as the commit point."""
     key = layout.bundle_folder(model, digest)
-    for name, prefix in (("bundle.zip", ""), ("layer.zip", LAYER_PREFIX)):
+    archives = (
+        {"bundle.zip": ""} if serving.by == "weights" else {"bundle.zip": "", "layer.zip": LAYER_PREFIX}
+    )
+    for name, prefix in archives.items():
         packed = pack_bundle(folder, workdir / name, prefix=prefix)
         blobs.upload(key + name, packed.path, sha256=packed.sha256)
         packed.path.unlink()
-    for name in (MODEL_FILE, SIGNATURE_FILE, MANIFEST_FILE):
+    for file in manifest.files:
+        if serving.by == "weights" or file.path == MODEL_FILE:
+            blobs.upload(key + file.path, folder / file.path, sha256=file.sha256)
+    for name in (SIGNATURE_FILE, MANIFEST_FILE):
         blobs.put(key + name, (folder / name).read_bytes())

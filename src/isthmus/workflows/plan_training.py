@@ -65,7 +65,9 @@ def plan_training(
     training = job.source
     if not isinstance(training, Training):
         raise InvalidJob(f"{job.model} is imported; there is nothing to train")
-    device, refusals = place(job, training, devices.list(), load_policy(records, manifest.dataset))
+    in_place = None if manifest.in_place is msgspec.UNSET else manifest.in_place
+    policy = load_policy(records, manifest.dataset)
+    device, refusals = place(job, training, devices.list(), policy, in_place)
     fencing = records.next_number(layout.job_pk(job_key), "FENCING")
     replaces_lost = _mark_lost(job_key, fencing, after_loss, records)
     plan = Plan(

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import InvalidDocument, InvalidJob
+from isthmus.errors import InvalidDocument, InvalidInput, InvalidJob
 from isthmus.model import layout
 from isthmus.model.blob import BlobRef
-from isthmus.model.dataset import DatasetFile, Manifest
+from isthmus.model.dataset import DatasetFile, InPlace, Manifest
 from isthmus.model.job import Job
 from isthmus.ports import BlobStore
-from isthmus.sync.collect import collect, file_sha256, pack_code
+from isthmus.sync.collect import collect, file_sha256, pack_code, visible_files
 from isthmus.sync.delta import Deltas
 from isthmus.sync.upload import Progress, upload_missing
 from isthmus.workflows.start_pipeline import manifest_job_key
@@ -50,28 +50,32 @@ def prepare(
     workdir: Path,
     *,
     prefix: str | None = None,
+    in_place: InPlace | None = None,
 ) -> Prepared:
     """Hash everything and make the manifest; nothing is uploaded.
 
     ``job`` is a job as people write it: ``source.code`` (a folder) or ``source.artifact`` (an ONNX
-    file) are paths relative to ``base``.
+    file) are paths relative to ``base``. ``in_place``: where the files of ``folder`` stay; then they are no uploads.
 
     Raises:
         InvalidJob: the job does not fit its schema, or names what does not exist.
+        InvalidInput: of files that stay where they are, one leads out of their folder or is part of the code.
     """
     files: tuple[DatasetFile, ...] = collect(folder, prefix=prefix) if folder is not None else ()
     home = layout.dataset_folder(dataset)
     uploads = []
-    if folder is not None:
+    if folder is not None and in_place is None:
         uploads = [(home + (f.key or layout.blob_path(f.sha256)), folder / f.path, f.sha256) for f in files]
     source, blob = _source(job, base, workdir)
+    if folder is not None and in_place is not None:
+        _check_stays(folder, files, job, base)
     uploads.append(blob)
     try:
         checked = documents.convert(Job, {**job, "source": source}, "the job")
         raw = documents.encode(checked)
         digest = documents.sha256(raw)
         reference = BlobRef(key=f"{home}jobs/{digest}.json", sha256=digest, size_bytes=len(raw))
-        manifest = documents.convert(Manifest, _plain(dataset, files, reference), "the manifest")
+        manifest = documents.convert(Manifest, _plain(dataset, files, reference, in_place), "the manifest")
     except InvalidDocument as error:
         raise InvalidJob(str(error)) from error
     (workdir / "job.json").write_bytes(raw)
@@ -85,7 +89,10 @@ def push(prepared: Prepared, blobs: BlobStore, progress: Progress, *, whole: boo
     Of a large file that changed, what changed is sent, and ``register_dataset`` puts it together; ``whole``: never.
     """
     deltas = Deltas(prepared.manifest.dataset, blobs)
-    home = layout.dataset_folder(prepared.manifest.dataset)
+    home, stays = (
+        layout.dataset_folder(prepared.manifest.dataset),
+        prepared.manifest.in_place is not msgspec.UNSET,
+    )
     names = {home + layout.blob_path(f.sha256): f.path for f in prepared.manifest.files if f.key is None}
 
     def shortcut(key: str, path: Path, sha256: str) -> int | None:
@@ -93,7 +100,8 @@ def push(prepared: Prepared, blobs: BlobStore, progress: Progress, *, whole: boo
 
     sent, sent_bytes = upload_missing(prepared.uploads, blobs, progress, shortcut)
     blobs.put(prepared.manifest_key, documents.encode(prepared.manifest))
-    deltas.commit(prepared.manifest_key)
+    if not stays:
+        deltas.commit(prepared.manifest_key)
     return Pushed(
         job_key=manifest_job_key(prepared.manifest),
         manifest_key=prepared.manifest_key,
@@ -103,8 +111,34 @@ def push(prepared: Prepared, blobs: BlobStore, progress: Progress, *, whole: boo
     )
 
 
-def _plain(dataset: str, files: tuple[DatasetFile, ...], job: BlobRef) -> dict[str, Any]:
-    return {"dataset": dataset, "files": msgspec.to_builtins(files), "job": msgspec.to_builtins(job)}
+def _plain(
+    dataset: str, files: tuple[DatasetFile, ...], job: BlobRef, in_place: InPlace | None
+) -> dict[str, Any]:
+    plain = {"dataset": dataset, "files": msgspec.to_builtins(files), "job": msgspec.to_builtins(job)}
+    return plain if in_place is None else {**plain, "in_place": msgspec.to_builtins(in_place)}
+
+
+def _check_stays(folder: Path, files: tuple[DatasetFile, ...], job: dict[str, Any], base: Path) -> None:
+    """Nothing of the data goes with the code, and no rig will refuse a link that leads elsewhere."""
+    home = folder.resolve()
+    for file in files:
+        if not (folder / file.path).resolve().is_relative_to(home):
+            raise InvalidInput(
+                f"needs files that lie in {folder}; {file.path} is a link that leads out of it: put the file there"
+            )
+    source = job["source"]
+    if source["kind"] != "training":
+        raise InvalidJob(
+            "needs a job that trains where the data are; this one imports a model, which no rig judges"
+        )
+    code = (base / source["code"]).resolve()
+    data = {file.sha256: file.path for file in files if file.size_bytes}
+    for path in visible_files(code):
+        if path.resolve().is_relative_to(home) or file_sha256(path) in data:
+            raise InvalidInput(
+                f"needs code without the data that stay where they are; {path.relative_to(code)} in {code} is one of "
+                "their files, and code is uploaded: keep them apart"
+            )
 
 
 def _source(job: dict[str, Any], base: Path, workdir: Path) -> tuple[dict[str, Any], tuple[str, Path, str]]:

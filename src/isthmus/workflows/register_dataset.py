@@ -21,6 +21,8 @@ from isthmus.model.messages import DEFAULT_PRIORITY, DEFAULT_TEAM
 from isthmus.model.units import format_bytes
 from isthmus.ports import BlobStore, Records
 from isthmus.workflows.compose_file import compose_file
+from isthmus.workflows.in_place import check_policy
+from isthmus.workflows.loading import load_policy
 from isthmus.workflows.start_pipeline import manifest_job_key, version_digest
 
 MAX_FILES = 20_000
@@ -38,18 +40,31 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 def register_dataset(
-    manifest_key: str, job_key: str, *, stack: str, blobs: BlobStore, records: Records, now: str
+    manifest_key: str,
+    job_key: str,
+    *,
+    stack: str,
+    bucket_zone: str,
+    blobs: BlobStore,
+    records: Records,
+    now: str,
 ) -> Registered:
     """Validate the manifest at ``manifest_key`` and record the dataset version and the job.
+
+    ``bucket_zone`` is where the bucket lies, as a data policy names it. Of files that are read in place, none is
+    looked for here: the rig that reads them checks them.
 
     Raises:
         InvalidManifest, InvalidJob: a document is malformed.
         MissingFile: a file is not there (yet); the message names it.
         DigestMismatch: a file's bytes are not what the manifest promises; the message names it.
+        PolicyViolation: the dataset's policy does not let its files lie where they do.
     """
     manifest = _read_manifest(manifest_key, job_key, blobs)
+    check_policy(manifest, load_policy(records, manifest.dataset), bucket_zone)
     job = _read_job(manifest, blobs)
-    _check_files(manifest, blobs)
+    if manifest.in_place is msgspec.UNSET:
+        _check_files(manifest, blobs)
     _check_job(job, manifest, blobs)
     _check_name(stack, job.model)
     blobs.put(layout.registered_manifest(job_key), documents.encode(manifest))
@@ -93,6 +108,7 @@ def _read_manifest(manifest_key: str, job_key: str, blobs: BlobStore) -> Manifes
         raise InvalidManifest(
             f"{manifest_key} was overwritten after it was uploaded; upload it under a new name"
         )
+    _check_in_place(manifest, manifest_key)
     if len(manifest.files) > MAX_FILES:
         raise InvalidManifest(
             f"{manifest_key} names {len(manifest.files)} files; at most {MAX_FILES} are taken: pack them into archives"
@@ -103,6 +119,15 @@ def _read_manifest(manifest_key: str, job_key: str, blobs: BlobStore) -> Manifes
         twice = next(path for path in paths if paths.count(path) > 1)
         raise InvalidManifest(f"{manifest_key} names {twice} more than once")
     return manifest
+
+
+def _check_in_place(manifest: Manifest, manifest_key: str) -> None:
+    keyed = next((file.path for file in manifest.files if file.key is not None), None)
+    if manifest.in_place is not msgspec.UNSET and keyed is not None:
+        raise InvalidManifest(
+            f"{manifest_key} says that its files lie in {manifest.in_place.zone}, and gives {keyed} a key of the "
+            "bucket: leave the key out"
+        )
 
 
 def _read_job(manifest: Manifest, blobs: BlobStore) -> Job:
@@ -158,6 +183,10 @@ def _check_job(job: Job, manifest: Manifest, blobs: BlobStore) -> None:
             raise InvalidJob(
                 f"the job trains {job.model} and must say how it is judged: give it an `evaluation`"
             )
+    elif manifest.in_place is not msgspec.UNSET:
+        raise InvalidJob(
+            f"needs a job that trains where the data are; this one imports {job.model}, which no rig judges"
+        )
     if job.evaluation is not None:
         paths = {file.path for file in manifest.files}
         for held_out in (job.evaluation.inputs, job.evaluation.labels):

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import InvalidDocument, Refused
+from isthmus.errors import InvalidDocument, IsthmusError, Refused
 from isthmus.model import layout
 from isthmus.model.device import DeviceDescriptor
-from isthmus.ports import Clock, Devices, Item, Records
+from isthmus.ports import Certificates, Clock, Devices, Item, Records
+from isthmus.workflows.rig_certificates import CertificateStatus, certificates_of
 
 SILENT_SECONDS = 600.0
 """An agent says something at least twice within this (``rig.presence``)."""
@@ -33,16 +34,21 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RigStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """``orphans``: results that nobody waited for any more, as their items say."""
+    """``orphans``: results that nobody waited for any more, as their items say. ``certificates``: the active ones;
+    ``not_seen``: why they are not known."""
 
     rig: DeviceDescriptor
     agents: tuple[AgentStatus, ...]
     waiting: int
     orphans: tuple[dict[str, Any], ...] = ()
+    certificates: tuple[CertificateStatus, ...] = ()
+    not_seen: str = ""
 
 
-def rig_status(name: str, *, devices: Devices, records: Records, clock: Clock) -> RigStatus:
-    """Return how the rig is.
+def rig_status(
+    name: str, *, devices: Devices, records: Records, certificates: Certificates, clock: Clock
+) -> RigStatus:
+    """Return how the rig is. Who may not look at its certificates is told the rest.
 
     Raises:
         Refused: there is no such rig.
@@ -53,11 +59,19 @@ def rig_status(name: str, *, devices: Devices, records: Records, clock: Clock) -
     own = records.query(layout.rig_pk(name))
     agents = [_agent(item, clock.now()) for item in own if item["sk"].startswith(layout.AGENT)]
     waiting = records.query(layout.waiting_pk(name), prefix=layout.WORK)
+    held: tuple[CertificateStatus, ...] = ()
+    not_seen = ""
+    try:
+        held = certificates_of(name, certificates, clock)
+    except IsthmusError as error:
+        not_seen = str(error)
     return RigStatus(
         rig=rig,
         agents=tuple(sorted(filter(None, agents), key=lambda agent: agent.seen_at, reverse=True)),
         waiting=len(waiting),
         orphans=tuple(_plain(item) for item in own if item["sk"].startswith(layout.ORPHAN)),
+        certificates=held,
+        not_seen=not_seen,
     )
 
 

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from isthmus import documents
 from isthmus.errors import DigestMismatch, InvalidInput, InvalidModel
 from isthmus.inference.onnx_model import describe_onnx
 from isthmus.inference.processing import decode_raw, preprocess
 from isthmus.model.dataset import Manifest
 from isthmus.model.job import Evaluation, HeldOut
+from isthmus.model.judgement import Scores
 from isthmus.model.processing import PreStep
 from isthmus.model.units import GIB
 from isthmus.ports import BlobStore, Engine
@@ -21,12 +24,30 @@ MAX_HELD_OUT_BYTES = GIB
 BATCH = 256
 
 OpenEngine = Callable[[Path], Engine]
+Model = tuple[Path, Sequence[PreStep]]
+"""An ONNX file, and what is done to a batch before it."""
 
 
 def load_held_out(manifest: Manifest, evaluation: Evaluation, blobs: BlobStore) -> tuple[Any, Any]:
-    """Return the raw inputs ``[N, ...]`` and the integer labels ``[N]`` of the held-out split."""
-    inputs = _load(manifest, evaluation.inputs, blobs)
-    labels = _load(manifest, evaluation.labels, blobs)
+    """Return the raw inputs ``[N, ...]`` and the integer labels ``[N]`` of a held-out split in the bucket."""
+
+    def read(path: str) -> bytes:
+        file = next(file for file in manifest.files if file.path == path)
+        data = blobs.get(file_key(manifest, file), max_bytes=MAX_HELD_OUT_BYTES)
+        if documents.sha256(data) != file.sha256:
+            raise DigestMismatch(f"{file.path} was overwritten after the dataset was registered")
+        return data
+
+    return read_held_out(evaluation, read)
+
+
+def read_held_out(evaluation: Evaluation, read: Callable[[str], bytes]) -> tuple[Any, Any]:
+    """Return the raw inputs ``[N, ...]`` and the integer labels ``[N]``; ``read`` gives a file by its path.
+
+    Raises:
+        InvalidInput: the files do not hold what the evaluation says.
+    """
+    inputs, labels = (_decoded(held_out, read) for held_out in (evaluation.inputs, evaluation.labels))
     if len(inputs) != labels.size:
         raise InvalidInput(
             f"{evaluation.inputs.path} has {len(inputs)} samples and {evaluation.labels.path} {labels.size} labels"
@@ -75,9 +96,24 @@ def score_file(
     return accuracy(open_engine(path), specs[0].name, inputs, labels, steps, batch_size=size)
 
 
-def _load(manifest: Manifest, held_out: HeldOut, blobs: BlobStore) -> Any:
-    file = next(file for file in manifest.files if file.path == held_out.path)
-    data = blobs.get(file_key(manifest, file), max_bytes=MAX_HELD_OUT_BYTES)
-    if documents.sha256(data) != file.sha256:
-        raise DigestMismatch(f"{file.path} was overwritten after the dataset was registered")
-    return decode_raw(data, held_out.decode, held_out.path)
+def score_both(
+    inputs: Any, labels: Any, candidate: Model, champion: Model | None, open_engine: OpenEngine
+) -> Scores:
+    """Return the accuracies of both on the same samples; a champion that does not take them has none.
+
+    Raises:
+        InvalidInput, InvalidModel: the candidate does not take them.
+    """
+    found = Scores(candidate=score_file(candidate[0], inputs, labels, candidate[1], open_engine))
+    if champion is None:
+        return found
+    try:
+        best = score_file(champion[0], inputs, labels, champion[1], open_engine)
+    except InvalidInput as error:
+        # The data changed its form: only the minimum can be asked of the first model for it.
+        return msgspec.structs.replace(found, incomparable=str(error))
+    return msgspec.structs.replace(found, champion=best)
+
+
+def _decoded(held_out: HeldOut, read: Callable[[str], bytes]) -> Any:
+    return decode_raw(read(held_out.path), held_out.decode, held_out.path)

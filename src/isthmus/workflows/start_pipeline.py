@@ -53,6 +53,12 @@ def manifest_job_key(manifest: Manifest) -> str:
 
 
 def version_digest(manifest: Manifest) -> str:
-    """Return the digest of a dataset version: its name and its files, in any order, without the job."""
+    """Return the digest of a dataset version: its name and its files, in any order, without the job.
+
+    Where files lie that are read in place is part of it: what moved is another version, and may be pushed again.
+    """
     files = sorted((file.path, file.sha256, file.size_bytes) for file in manifest.files)
-    return documents.digest({"dataset": manifest.dataset, "files": files})
+    version: dict[str, object] = {"dataset": manifest.dataset, "files": files}
+    if manifest.in_place is not msgspec.UNSET:
+        version["in_place"] = msgspec.to_builtins(manifest.in_place)
+    return documents.digest(version)

@@ -17,6 +17,10 @@ from isthmus.inference.archive import pack_bundle
 from isthmus.inference.limits import check_unzipped, unzipped_bytes
 
 ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT / "layers"))
+
+from elf import LOAD, segments  # noqa: E402
+
 MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
 """``e_machine`` of ELF headers (System V ABI)."""
 
@@ -37,6 +41,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "core": build("layers/core", "CoreLayer", folder / "core"),
         "x86": build("layers/onnx_runtime", "OnnxRuntimeLayerX86", folder / "x86"),
         "arm": build("layers/onnx_runtime", "OnnxRuntimeLayerArm", folder / "arm"),
+        "images": build("layers/images", "ImagesLayerX86", folder / "images"),
+        "images_arm": build("layers/images", "ImagesLayerArm", folder / "images_arm"),
+        "quantization": build("layers/quantization", "QuantizationLayerX86", folder / "quantization"),
+        "quantization_arm": build("layers/quantization", "QuantizationLayerArm", folder / "quantization_arm"),
         "edge": build("edge_lambda", "EdgeInferFunction", folder / "edge"),
         "edge_arm": build("edge_lambda", "EdgeInferFunction", folder / "edge_arm", EDGE_ARCH="arm64"),
     }
@@ -94,12 +102,87 @@ print([name for name in ("boto3", "botocore", "numpy", "onnxruntime") if find_sp
     assert in_bare_python(code, built["core"] / "python") == "[]"
 
 
+DECODE = """
+import io
+from PIL import Image, ImageOps
+for kind in ("JPEG", "PNG"):
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), (255, 0, 0)).save(stream, kind, exif=Image.Exif())
+    picture = Image.open(io.BytesIO(stream.getvalue()), formats=(kind,))
+    picture.draft("RGB", (16, 16))
+    print(ImageOps.fit(ImageOps.exif_transpose(picture).convert("L"), (2, 2)).getpixel((0, 0)), end=" ")
+"""
+
+
+@pytest.mark.parametrize("name", ["images", "edge"])
+def test_pictures_are_decoded_with_nothing_else(built: dict[str, Path], name: str) -> None:
+    folder = built[name] / "python" if name == "images" else built[name]
+    assert in_bare_python(DECODE, folder) == "76 76"
+
+
 def test_the_edge_package_holds_everything_and_starts_without_a_port(
     built: dict[str, Path], model: Path
 ) -> None:
     code = "import app, cryptography.hazmat.primitives.asymmetric.ec; from importlib.util import find_spec\n"
     code += "print(app.core.cache_info().currsize, find_spec('boto3'))\n" + INFER.format(model=str(model))
     assert in_bare_python(code, built["edge"]) == "0 None\n[[4.0, 6.0]]"
+
+
+def test_nothing_is_compiled_when_a_function_starts(built: dict[str, Path]) -> None:
+    code = """
+import importlib.machinery, importlib.util, isthmus.inference.lambda_handler, onnxruntime, aws_lambda_powertools.logging
+loaders = [getattr(module.__spec__, "loader", None) for module in list(sys.modules.values())]
+files = [loader.path for loader in loaders if isinstance(loader, importlib.machinery.SourceFileLoader)]
+cached = [importlib.util.cache_from_source(path) for path in files if path.startswith("/tmp") or "layers" in path]
+import os
+print(len(cached) > 40, [path for path in cached if not os.path.exists(path)])
+"""
+    assert in_bare_python(code, built["core"] / "python", built["x86"] / "python") == "True []"
+
+
+BLAS = """
+import numpy as n
+a = n.arange(40000.0).reshape(200, 200) % 7 + n.eye(200)
+print(round(float(n.linalg.solve(a, a @ a).sum() - a.sum()), 6), n.float32([1, 2]) @ n.float32([3, 4]))
+"""
+
+
+def test_blas_without_other_processors_kernels_still_computes(built: dict[str, Path]) -> None:
+    assert in_bare_python(BLAS, built["x86"] / "python").replace("-0.0", "0.0") == "0.0 11.0"
+
+
+def test_each_segment_lies_where_a_loader_maps_it(built: dict[str, Path]) -> None:
+    for path in [
+        file
+        for name in ("x86", "arm", "images", "images_arm", "edge_arm")
+        for file in built[name].rglob("*.so*")
+    ]:
+        loads = [segment for segment in segments(path.read_bytes()) if segment.kind == LOAD]
+        assert loads, path
+        assert all(load.offset % load.align == load.address % load.align for load in loads), path
+        assert all(load.end <= path.stat().st_size for load in loads), path
+        ends = [load.address + load.memory for load in loads]
+        assert all(end <= after.address for end, after in zip(ends, loads[1:], strict=False)), path
+
+
+QUANTIZE = """
+from pathlib import Path
+import numpy, isthmus.frameworks.onnx.quantize as module
+module.LAYER = Path({layer!r})
+batches = [{{"x": numpy.float32([[1, 2]])}}, {{"x": numpy.float32([[3, -4]])}}]
+module.quantize(Path({model!r}), Path({out!r}), batches, Path({scratch!r}))
+import onnxruntime
+session = onnxruntime.InferenceSession({out!r}, providers=["CPUExecutionProvider"])
+print(abs(session.run(None, {{"x": numpy.float32([[1, 2]])}})[0] - [[7, 10]]).max() < 0.5)
+"""
+
+
+def test_the_packagers_layers_quantise_with_nothing_else(
+    built: dict[str, Path], model: Path, tmp_path: Path
+) -> None:
+    places = {"layer": built["quantization"] / "quantization", "model": model, "out": tmp_path / "q.onnx"}
+    code = QUANTIZE.format(scratch=str(tmp_path), **{name: str(path) for name, path in places.items()})
+    assert in_bare_python(code, built["core"] / "python", built["x86"] / "python") == "True"
 
 
 def machines(folder: Path) -> set[str]:
@@ -116,6 +199,10 @@ def test_each_architecture_is_of_one_kind(built: dict[str, Path]) -> None:
         "core": {"x86_64"},
         "x86": {"x86_64"},
         "arm": {"aarch64"},
+        "images": {"x86_64"},
+        "images_arm": {"aarch64"},
+        "quantization": {"x86_64"},
+        "quantization_arm": {"aarch64"},
         "edge": {"x86_64"},
         "edge_arm": {"aarch64"},
     }
@@ -136,6 +223,8 @@ def digest(folder: Path, name: str) -> str:
         ("layers/core", "CoreLayer", "core"),
         ("layers/onnx_runtime", "OnnxRuntimeLayerX86", "x86"),
         ("layers/onnx_runtime", "OnnxRuntimeLayerArm", "arm"),
+        ("layers/images", "ImagesLayerX86", "images"),
+        ("layers/quantization", "QuantizationLayerX86", "quantization"),
         ("edge_lambda", "EdgeInferFunction", "edge"),
     ],
 )
@@ -147,14 +236,18 @@ def test_a_second_build_is_the_same_to_the_byte(
 
 
 def test_a_model_of_130_mb_still_fits_beside_the_layers(built: dict[str, Path]) -> None:
-    parts = {name: unzipped_bytes(built[name]) for name in ("core", "x86")}
-    assert parts["x86"] < 82_000_000
-    assert unzipped_bytes(built["arm"]) < 73_000_000
-    assert parts["core"] < 26_000_000
+    parts = {name: unzipped_bytes(built[name]) for name in ("core", "x86", "images")}
+    assert parts["x86"] < 71_000_000
+    assert unzipped_bytes(built["arm"]) < 61_000_000
+    assert parts["core"] < 28_000_000
+    assert parts["images"] < 8_000_000
     check_unzipped({**parts, "model": 130_000_000, "function": 10_000})
 
 
-@pytest.mark.parametrize("requirements", ["layers/core", "layers/onnx_runtime", "edge_lambda"])
+@pytest.mark.parametrize(
+    "requirements",
+    ["layers/core", "layers/onnx_runtime", "layers/images", "layers/quantization", "edge_lambda"],
+)
 def test_requirements_are_what_the_lock_says(requirements: str) -> None:
     lock = (ROOT / "uv.lock").read_text()
     lines = (ROOT / requirements / "requirements.txt").read_text().splitlines()

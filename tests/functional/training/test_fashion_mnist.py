@@ -16,10 +16,16 @@ import pytest
 import yaml
 
 from isthmus import documents
+from isthmus.adapters.local.blobs import DirectoryBlobStore
+from isthmus.inference.engine import OnnxEngine
 from isthmus.inference.processing import decode_raw, preprocess
+from isthmus.model import layout
+from isthmus.model.blob import BlobRef
+from isthmus.model.dataset import DatasetFile, Manifest
 from isthmus.model.job import Job, Training
 from isthmus.rig.environments import Environments, source_folder
 from isthmus.rig.runner import JobRunner, TrainingRequest
+from isthmus.workflows.quantize_model import MAX_LOST, choose_variant
 from tests.functional.training.test_training_mxnet import CACHE, EXAMPLES
 
 EXAMPLE = EXAMPLES / "fashion_mnist"
@@ -61,6 +67,34 @@ def test_fashion_mnist_reaches_91_percent_as_its_job_evaluates_it(data: Path, tm
     session = onnxruntime.InferenceSession(str(run.output / "model/model.onnx"))
     scores = session.run(None, {session.get_inputs()[0].name: preprocess(inputs, job.preprocessing)})[0]
     assert float((scores.argmax(1) == labels.reshape(-1)).mean()) >= 0.91
+    in_8_bits(run.output / "model/model.onnx", job, data, tmp_path)
+
+
+def in_8_bits(model: Path, job: Job, data: Path, folder: Path) -> None:
+    """The 8-bit variant loses at most half a point on the published test set, or is not offered."""
+    blobs = DirectoryBlobStore(folder / "bucket")
+    files = []
+    for path in {part.path for part in (job.evaluation.inputs, job.evaluation.labels)}:
+        content = (data / path).read_bytes()
+        digest = documents.sha256(content)
+        blobs.put(layout.dataset_folder("fashion") + layout.blob_path(digest), content)
+        files.append(DatasetFile(path=path, sha256=digest, size_bytes=len(content)))
+    reference = BlobRef(key="job.json", sha256="0" * 64, size_bytes=1)
+    manifest = Manifest(dataset="fashion", files=tuple(files), job=reference)
+    chosen, figures = choose_variant(
+        model,
+        job,
+        manifest,
+        blobs=blobs,
+        open_engine=lambda path: OnnxEngine(path, threads=2),
+        workdir=folder,
+    )
+    print(figures)
+    assert (figures.samples, figures.calibration_samples) == (9744, 256)
+    assert figures.accuracy is not None
+    assert figures.served is (figures.accuracy >= figures.float_accuracy - MAX_LOST)
+    assert (chosen != model) is figures.served
+    assert figures.served, figures.reason
 
 
 def test_the_files_are_the_published_ones(data: Path) -> None:

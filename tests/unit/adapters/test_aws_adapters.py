@@ -22,9 +22,17 @@ from isthmus.adapters.aws.errors import passing_trouble
 from isthmus.adapters.aws.fleet import GreengrassFleet
 from isthmus.adapters.aws.functions import LambdaFunctions
 from isthmus.adapters.aws.records import DynamoRecords
-from isthmus.adapters.aws.session import client
+from isthmus.adapters.aws.session import IMPATIENT, client
 from isthmus.adapters.aws.usage import usage_of
-from isthmus.errors import Conflict, DigestMismatch, MissingFile, PermissionMissing, Unavailable, UnknownModel
+from isthmus.errors import (
+    Conflict,
+    DigestMismatch,
+    MissingFile,
+    PermissionMissing,
+    Throttled,
+    Unavailable,
+    UnknownModel,
+)
 from isthmus.ports import EdgeComponent, EdgeStatus
 
 TARGET = "arn:aws:iot:eu-west-1:123456789012:thinggroup/shop-cores"
@@ -188,12 +196,12 @@ def test_a_cause_is_cut_to_what_step_functions_takes_and_keeps_its_end() -> None
         StepFunctionsTasks().fail("t", "TrainingFailed", cause)
 
 
-def test_an_unknown_function_is_an_unknown_model_and_a_throttled_one_unavailable() -> None:
+def test_an_unknown_function_is_an_unknown_model_and_a_throttled_one_is_named() -> None:
     for code, error in (
         ("ResourceNotFoundException", UnknownModel),
-        ("TooManyRequestsException", Unavailable),
+        ("TooManyRequestsException", Throttled),
     ):
-        with answers("lambda") as stub:
+        with Stubber(client("lambda", IMPATIENT)) as stub:
             stub.add_client_error("invoke", code)
             with pytest.raises(error):
                 LambdaFunctions("data").invoke("shop-model-digits", "live", {})

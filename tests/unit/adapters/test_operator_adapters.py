@@ -19,12 +19,14 @@ from isthmus.adapters.aws.operator.edge import Components, Deployments
 from isthmus.adapters.aws.operator.estate import AwsEstate
 from isthmus.adapters.aws.operator.home import Home
 from isthmus.adapters.aws.operator.registry import ModelPackages
+from isthmus.adapters.aws.operator.releases import published_releases
 from isthmus.adapters.aws.rigs import create_queue
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.queue import ManualClock
 from isthmus.errors import NotChecked, OtherStack, PermissionMissing
 from isthmus.model import layout
 from isthmus.model.inventory import Thing
+from isthmus.planning.collection import FunctionVersion
 from isthmus.ports import FunctionCode
 from isthmus.workflows.examine_account import Caller
 
@@ -253,6 +255,28 @@ def test_what_refers_to_components_is_what_is_deployed_and_what_is_installed() -
                 )
             held = AwsEstate(Here("shop")).holdings([])
     assert held.named_components == {("shop.pear.model", f"{number}.0.0") for number in (1, 2, 7)}
+
+
+def test_a_releases_name_goes_with_its_version_and_no_other_name_does() -> None:
+    function, number = "shop-model-pear", "4"
+    aliases = [
+        {"Name": "release-4", "FunctionVersion": number},
+        {"Name": "release-5", "FunctionVersion": "5"},
+        {"Name": "mine", "FunctionVersion": number},
+    ]
+    with answers("lambda") as stub:
+        stub.add_response("list_aliases", {"Aliases": aliases}, {"FunctionName": function})
+        stub.add_response("delete_alias", {}, {"FunctionName": function, "Name": "release-4"})
+        stub.add_response("delete_function", {}, {"FunctionName": function, "Qualifier": number})
+        AwsEstate(Here("shop")).remove_function(FunctionVersion(function, 4))
+
+
+def test_the_releases_that_can_be_asked_for_are_their_aliases() -> None:
+    names = ["live", "release-10", "release-2", "release-x"]
+    aliases = [{"Name": name, "FunctionVersion": "1"} for name in names]
+    with answers("lambda") as stub:
+        stub.add_response("list_aliases", {"Aliases": aliases}, {"FunctionName": "shop-model-pear"})
+        assert published_releases("shop-model-pear") == [2, 10]
 
 
 # ---------------------------------------------------------------------------------------- account

@@ -177,7 +177,7 @@ def test_no_answer_from_aws_is_one_sentence_without_a_traceback() -> None:
 
 
 def test_the_edge_that_does_not_answer_is_said(tmp_path: Path) -> None:
-    (tmp_path / "request.json").write_text("{}")
+    (tmp_path / "request.json").write_text('{"inputs": []}')
     done = isthmus("predict", "digits", str(tmp_path / "request.json"), "--edge", NOWHERE, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"] == "Unavailable"

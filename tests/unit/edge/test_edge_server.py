@@ -113,11 +113,14 @@ def test_concurrent_requests_get_their_own_answers(core: EdgeCore) -> None:
         (b"POST /v2 HTTP/1.1\r\nhost: a\r\n\r\n", 411),
         (b"POST /v2 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 411),
         (b"POST /v2 HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400),
+        (b"POST /v2 HTTP/1.1\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n", 400),
+        (b"GET /v2\r\n\r\n", 400),
         (b"POST /v2 HTTP/1.1\r\ncontent-length: 1_0\r\n\r\n0123456789", 400),
         (b"POST /v2 HTTP/1.1\r\ncontent-length: 10\r\n\r\nshort", 400),
         (b"POST /v2 HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", 413),
         (b"nonsense\r\n\r\n", 400),
-        (b"HEAD /v2 HTTP/1.1\r\n\r\n", 501),
+        (b"BREW /v2 HTTP/1.1\r\n\r\n", 405),
+        (b"GET /v2 HTTP/3.0\r\n\r\n", 400),
         (b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n", 414),
     ],
 )
@@ -127,6 +130,12 @@ def test_bad_transfers_are_refused_as_json_and_closed(core: EdgeCore, data: byte
     assert str(status).encode() in answered[:60]
     assert b"error" in json.dumps(json.loads(body or answered)).encode()
     assert b"Python" not in head
+
+
+def test_an_answer_to_head_has_no_body(core: EdgeCore) -> None:
+    head, _, body = talk(core, b"HEAD /v2 HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
+    assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 405 Method Not Allowed", b"")
+    assert b"allow: GET" in head
 
 
 def test_expect_continue_is_answered_at_once(core: EdgeCore) -> None:

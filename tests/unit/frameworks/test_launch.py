@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 from isthmus.errors import InvalidJob
+from isthmus.frameworks.launch import command
 from isthmus.frameworks.port import framework, known
 from isthmus.rig.environments import source_folder
 
 
 def launch(tmp_path: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "train.py").write_text(script)
-    command = [sys.executable, "-P", "-m", "isthmus.frameworks.launch", "--framework", "mxnet", "--"]
+    source = str(source_folder(tmp_path))
     return subprocess.run(
-        [*command, "train.py", *arguments],
+        command(sys.executable, source, "mxnet", ["train.py", *arguments]),
         cwd=tmp_path,
-        env={"PYTHONPATH": str(source_folder(tmp_path)), "SM_OUTPUT_DIR": str(tmp_path)},
+        env={"PYTHONPATH": source, "SM_OUTPUT_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -67,3 +68,19 @@ def test_an_unknown_framework_is_refused_with_those_that_there_are() -> None:
     assert known() == ("mxnet", "torch")
     with pytest.raises(InvalidJob, match="no framework 'jax' can be trained here; there are: mxnet, torch"):
         framework("jax")
+
+
+def test_a_frameworks_name_is_that_of_its_module() -> None:
+    """The launcher knows by it what to prepare for, before it imports anything of the framework's."""
+    assert all(framework(name).module == name for name in known())
+
+
+def test_a_script_that_starts_processes_of_its_own_is_found_by_them(tmp_path: Path) -> None:
+    script = (
+        "import multiprocessing\n"
+        "def double(n):\n    return 2 * n\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map(double, [21]))\n"
+    )
+    assert launch(tmp_path, script).stdout == "[42]\n"

@@ -316,3 +316,16 @@ def test_the_limit_names_the_sum_and_the_largest_parts() -> None:
         LimitExceeded, match=r"300,000,001 .* 262,144,000.*model 200,000,000, onnx_runtime 80,000,000, core"
     ):
         check_unzipped(parts)
+
+
+def test_a_digest_that_is_known_stands_for_the_signature(bundle: Bundle) -> None:
+    (bundle.folder / "manifest.sig").write_bytes(b"of somebody else")
+    assert open_bundle(bundle.folder, b"no key", sha256=bundle.sha256) == bundle
+
+
+def test_another_bundle_than_the_one_that_is_known_is_refused(tmp_path: Path, signer: KeySigner) -> None:
+    one, other = (
+        make_bundle(tmp_path / name, signer, release=release) for name, release in (("a", 1), ("b", 2))
+    )
+    with pytest.raises(DigestMismatch, match="is not that of the bundle"):
+        open_bundle(one.folder, signer.public_key(), sha256=other.sha256)

@@ -171,3 +171,37 @@ def test_postprocess_refuses(array: np.ndarray, steps: tuple[object, ...], says:
 
 def test_no_steps_give_no_arrays() -> None:
     assert postprocess(np.zeros((1, 2)), ()) == {}
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.float32, np.float64]), (2, 4, 5, 3), elements=st.integers(0, 255)
+    ),
+    st.permutations(
+        [
+            Transpose((2, 0, 1)),
+            Affine(scale=1 / 255, offset=0.5),
+            Affine(scale=2.0),
+            Cast("float32"),
+            Reshape((3, 4, 5)),
+        ]
+    ),
+)
+def test_steps_in_place_give_what_one_after_the_other_gives(array: np.ndarray, steps: list[object]) -> None:
+    before, expected = array.copy(), array
+    for step in steps:
+        match step:
+            case Transpose(axes=axes) if expected.shape == (2, 4, 5, 3):
+                expected = expected.transpose(0, *(axis + 1 for axis in axes))
+            case Transpose():
+                return  # another order of sizes, which only some transpositions fit
+            case Affine(scale=scale, offset=offset):
+                expected = expected.astype(np.float32) * np.float32(scale) + np.float32(offset)
+            case Cast():
+                expected = expected.astype(np.float32)
+            case Reshape(shape=shape):
+                expected = expected.reshape(2, *shape)
+    result = preprocess(array, steps)
+    np.testing.assert_array_equal(result, expected)
+    assert result.flags.c_contiguous
+    np.testing.assert_array_equal(array, before)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import importlib.util
 import json
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from bundle_factory import KeySigner
 
+from isthmus.errors import InvalidModel
 from isthmus.inference.bundle import Bundle
 
 APP = Path(__file__).parents[3] / "functions/serve_model/app.py"
@@ -39,6 +41,44 @@ def test_it_opens_the_layers_bundle_at_the_first_request(
     assert response["statusCode"] == 200
     assert json.loads(response["body"])["versions"] == ["1"]
     assert app.handler({"ping": True}, CONTEXT)["models"]["fashion"]["bundle"] == bundle.sha256
+
+
+def test_a_snapshot_is_taken_with_the_model_open(
+    bundle: Bundle, signer: KeySigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_MODEL_DIR", str(bundle.folder))
+    monkeypatch.setenv("ISTHMUS_PUBLIC_KEY", base64.b64encode(signer.public_key()).decode())
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769")
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    assert load_app().service.cache_info().currsize == 1
+
+
+def test_the_collector_works_again_once_the_model_is_open(
+    bundle: Bundle, signer: KeySigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_MODEL_DIR", str(bundle.folder / "elsewhere"))
+    monkeypatch.setenv("ISTHMUS_PUBLIC_KEY", base64.b64encode(signer.public_key()).decode())
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769")
+    app = load_app()
+    with pytest.raises(InvalidModel):
+        app.handler({"httpMethod": "GET", "path": "/v2/models/fashion", "headers": {}}, CONTEXT)
+    assert gc.isenabled()
+
+
+def test_an_answered_request_loads_no_more_than_it_needs(bundle: Bundle) -> None:
+    code = f"""
+import os, sys
+os.environ |= {{"ISTHMUS_MODEL_DIR": {str(bundle.folder)!r}, "ISTHMUS_PUBLIC_KEY": "aGk=",
+    "ISTHMUS_BUNDLE_SHA256": {bundle.sha256!r}, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"}}
+sys.path.insert(0, {str(APP.parent)!r})
+import app
+event = {{"httpMethod": "GET", "path": "/v2/models/fashion/ready", "headers": {{}}}}
+print(app.handler(event, None)["statusCode"])
+heavy = ("aws_lambda_powertools", "cryptography", "boto3", "zipfile", "urllib.parse", "dataclasses", "logging")
+print([name for name in heavy if name in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split("\n")[:2] == ["200", "[]"]
 
 
 def test_importing_the_protocol_loads_nothing_heavy() -> None:

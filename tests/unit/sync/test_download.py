@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.adapters.local.blobs import DirectoryBlobStore
-from isthmus.errors import DigestMismatch, MissingFile, Unavailable
+from isthmus.errors import AttemptLost, DigestMismatch, MissingFile, Unavailable
 from isthmus.sync.download import download
 from isthmus.sync.transfer import Transfer, Wanted
 
@@ -213,3 +213,33 @@ def test_two_who_want_the_same_files_in_another_order_fetch_each_once(
         thread.join()
     assert sorted(map(len, got)) == [12, 12]
     assert blobs.read == 12 * 5 * RANGE
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_a_stop_is_heard_within_a_file_and_what_came_is_kept(
+    connections: int, blobs: CountedBlobs, tmp_path: Path
+) -> None:
+    wanted = [put(blobs, tmp_path / "out", "large", 40 * RANGE)]
+
+    def go_on() -> None:
+        if blobs.read >= 5 * RANGE:
+            raise AttemptLost("the rig was stopped")
+
+    with pytest.raises(AttemptLost):
+        list(download(wanted, blobs, connections=connections, range_bytes=RANGE, go_on=go_on))
+    assert 5 * RANGE <= blobs.read <= (5 + connections) * RANGE
+    before, blobs.read = blobs.read, 0
+    assert fetch(wanted, blobs, connections) == ["large"]
+    assert blobs.read <= 40 * RANGE - (before - connections * RANGE)
+
+
+def test_a_stop_is_heard_within_one_request(blobs: CountedBlobs, tmp_path: Path) -> None:
+    wanted = [put(blobs, tmp_path / "out", "one", 2**20)]
+
+    def go_on() -> None:
+        if blobs.read:
+            raise AttemptLost("the rig was stopped")
+
+    with pytest.raises(AttemptLost):
+        list(download(wanted, blobs, connections=1, go_on=go_on))
+    assert blobs.read == 2**18

@@ -25,6 +25,7 @@ from isthmus.model import layout
 from isthmus.ports import Alias
 from isthmus.workflows.deploy_cloud import act, after_the_end
 from isthmus.workflows.package_model import Packaged, package_model
+from isthmus.workflows.prove_model import Proof, prove_model
 from isthmus.workflows.shift_traffic import check_health, commit_champion, revert_traffic, shift_traffic
 from isthmus.workflows.stage_model import Staged, stage_model
 
@@ -124,6 +125,26 @@ def test_a_presigned_address_does_not_make_a_new_version(world: World) -> None:
     first = stage(world, functions, "b1")
     functions.install("serve", replace(pattern(), zip_url="https://another-signature"))
     assert stage(world, functions, "b1") == first
+
+
+def test_a_version_knows_its_bundle_by_digest(world: World) -> None:
+    functions = MemoryFunctions()
+    functions.install("serve", pattern())
+    stage(world, functions, "b1")
+    (version,) = functions.published(FUNCTION)
+    assert version.code.settings["Environment"]["Variables"]["ISTHMUS_BUNDLE_SHA256"] == "b1"
+    assert "SnapStart" not in version.code.settings, "a snapshot costs while nothing happens"
+
+
+def test_versions_are_published_with_a_snapshot_where_the_stack_says_so(world: World) -> None:
+    functions = MemoryFunctions()
+    functions.install("serve", pattern())
+    cold = stage(world, functions, "b1")
+    settings = replace(CLOUD, serving_start="snapstart")
+    warm = stage_model("digits", "b1", settings, functions=functions, signer=world.signer)
+    assert warm.version != cold.version
+    version = functions.published(FUNCTION)[-1]
+    assert version.code.settings["SnapStart"] == {"ApplyOn": "PublishedVersions"}
 
 
 def test_a_name_over_lambdas_limit_is_refused(world: World) -> None:
@@ -409,3 +430,79 @@ def test_the_last_commit_is_the_champion(world: World) -> None:
     for release in (1, 2):
         commit_champion("digits", f"b{release}", release, "k", "1", records=world.records, now=NOW)
     assert [item["release"] for item in world.records.query(layout.CHAMPIONS)] == [2]
+
+
+def put_in_service(world: World, functions: MemoryFunctions, bundle: str, version: str) -> None:
+    commit_champion("digits", bundle, 4, "k", version, records=world.records, now=NOW)
+    functions.point(FUNCTION, Alias(version))
+
+
+def test_a_proven_release_can_be_asked_for_by_number(world: World) -> None:
+    bundle = packaged(world).bundle
+    functions = functions_with(serving(world, bundle))
+    put_in_service(world, functions, bundle, "1")
+    run(world, functions, "prove", bundle, version="2", release=5)
+    assert functions.invoke(FUNCTION, "release-5", {"ping": True}).version == "2"
+    assert functions.alias(FUNCTION) == Alias("1")
+
+
+def test_a_reverted_roll_out_of_newer_code_leaves_the_releases_number_where_it_was(world: World) -> None:
+    """The same release, staged again: its number named the new version since the proof."""
+    functions = functions_with()
+    put_in_service(world, functions, "b", "1")
+    functions.name_release(FUNCTION, 4, "2")
+    functions.point(FUNCTION, Alias("1", "2", 0.5))
+    run(world, functions, "revert", "b", version="2", previous="1")
+    assert functions.invoke(FUNCTION, "release-4", {}).version == "1"
+    assert functions.alias(FUNCTION) == Alias("1")
+
+
+class Watch:
+    """A clock that the versions move: each takes its own time to answer."""
+
+    def __init__(self, answer_of: Callable[..., Any], seconds: dict[str, float]) -> None:
+        self.now, self._answer, self._seconds = 0.0, answer_of, seconds
+
+    def handler(self, version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+        self.now += self._seconds[version.version]
+        return self._answer(version, event)
+
+    def prove(self, world: World, bundle: str, slowdown: float = 2.0) -> Proof:
+        return prove_model(
+            FUNCTION,
+            "2",
+            "digits",
+            bundle,
+            blobs=world.blobs,
+            functions=functions_with(self.handler),
+            signer=world.signer,
+            workdir=world.workdir(),
+            previous="1",
+            max_slowdown=slowdown,
+            timer=lambda: self.now,
+        )
+
+
+def test_a_version_that_is_too_slow_gets_no_traffic(world: World) -> None:
+    bundle = packaged(world).bundle
+    watch = Watch(serving(world, bundle), {"1": 0.1, "2": 0.21})
+    with pytest.raises(ProofFailed, match=r"takes 210 ms .* takes 100 ms, and at most 2 times"):
+        watch.prove(world, bundle)
+    assert watch.prove(world, bundle, slowdown=3.0).previous_milliseconds == pytest.approx(100)
+    assert watch.prove(world, bundle, slowdown=0.0).milliseconds is None, "nobody asked"
+
+
+def test_a_few_milliseconds_more_are_no_reason(world: World) -> None:
+    bundle = packaged(world).bundle
+    proof = Watch(serving(world, bundle), {"1": 0.005, "2": 0.05}).prove(world, bundle)
+    assert (proof.milliseconds, proof.previous_milliseconds) == pytest.approx((50, 5))
+
+
+def test_a_version_in_service_that_takes_other_inputs_is_not_compared(world: World) -> None:
+    bundle = packaged(world).bundle
+    real = serving(world, bundle)
+    watch = Watch(
+        lambda version, event: real(version, event) if version.version == "2" else {"statusCode": 400},
+        {"1": 0.01, "2": 9.0},
+    )
+    assert watch.prove(world, bundle).milliseconds is None

@@ -62,7 +62,13 @@ def test_what_is_pushed_registers(world: World, project: Path) -> None:
     pushed = send(prepared(world, project), world.blobs)
     assert (pushed.files, pushed.sent_files) == (2, 4)
     registered = register_dataset(
-        pushed.manifest_key, pushed.job_key, stack="shop", blobs=world.blobs, records=world.records, now="now"
+        pushed.manifest_key,
+        pushed.job_key,
+        stack="shop",
+        bucket_zone="aws:eu-west-1",
+        blobs=world.blobs,
+        records=world.records,
+        now="now",
     )
     assert registered.files == 2
 

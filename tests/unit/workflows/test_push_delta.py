@@ -70,7 +70,13 @@ def send(world: World, project: Path, blobs: Counted, data: bytes, *, whole: boo
 
 def register(world: World, pushed: Pushed, blobs: DirectoryBlobStore) -> None:
     register_dataset(
-        pushed.manifest_key, pushed.job_key, stack="shop", blobs=blobs, records=world.records, now="now"
+        pushed.manifest_key,
+        pushed.job_key,
+        stack="shop",
+        bucket_zone="aws:eu-west-1",
+        blobs=blobs,
+        records=world.records,
+        now="now",
     )
 
 

@@ -15,7 +15,15 @@ from isthmus.workflows.register_dataset import Registered, register_dataset
 
 def register(world: World, manifest: Manifest, now: str = NOW) -> Registered:
     key, job_key = world.upload(manifest)
-    return register_dataset(key, job_key, stack="shop", blobs=world.blobs, records=world.records, now=now)
+    return register_dataset(
+        key,
+        job_key,
+        stack="shop",
+        bucket_zone="aws:eu-west-1",
+        blobs=world.blobs,
+        records=world.records,
+        now=now,
+    )
 
 
 def test_records_the_version_and_the_job_and_keeps_both_documents(world: World) -> None:
@@ -35,7 +43,15 @@ def test_records_the_version_and_the_job_and_keeps_both_documents(world: World) 
 def test_a_model_whose_function_cannot_be_named_is_refused_before_it_trains(world: World) -> None:
     key, job_key = world.upload(world.manifest(world.job()))
     with pytest.raises(InvalidJob, match="Lambda takes at most 64"):
-        register_dataset(key, job_key, stack="s" * 60, blobs=world.blobs, records=world.records, now=NOW)
+        register_dataset(
+            key,
+            job_key,
+            stack="s" * 60,
+            bucket_zone="aws:eu-west-1",
+            blobs=world.blobs,
+            records=world.records,
+            now=NOW,
+        )
 
 
 def test_registering_twice_changes_nothing_but_the_state(world: World) -> None:
@@ -72,7 +88,15 @@ def test_a_malformed_manifest_is_named(world: World, raw: bytes, said: str) -> N
     key = "datasets/digits/manifests/bad.json"
     world.blobs.put(key, raw)
     with pytest.raises(InvalidManifest, match=r"bad\.json") as error:
-        register_dataset(key, "k" * 40, stack="shop", blobs=world.blobs, records=world.records, now=NOW)
+        register_dataset(
+            key,
+            "k" * 40,
+            stack="shop",
+            bucket_zone="aws:eu-west-1",
+            blobs=world.blobs,
+            records=world.records,
+            now=NOW,
+        )
     assert said in str(error.value)
 
 
@@ -86,6 +110,7 @@ def test_a_path_that_leaves_its_folder_is_malformed(world: World, path: str) -> 
             "datasets/digits/manifests/p.json",
             "k",
             stack="shop",
+            bucket_zone="aws:eu-west-1",
             blobs=world.blobs,
             records=world.records,
             now=NOW,
@@ -119,7 +144,15 @@ def test_a_manifest_overwritten_after_its_start_is_refused(world: World) -> None
     key, job_key = world.upload(world.manifest())
     world.upload(world.manifest(world.job(allow_nan=True)))
     with pytest.raises(InvalidManifest, match="overwritten"):
-        register_dataset(key, job_key, stack="shop", blobs=world.blobs, records=world.records, now=NOW)
+        register_dataset(
+            key,
+            job_key,
+            stack="shop",
+            bucket_zone="aws:eu-west-1",
+            blobs=world.blobs,
+            records=world.records,
+            now=NOW,
+        )
 
 
 def test_a_manifest_below_another_datasets_folder_is_refused(world: World) -> None:
@@ -130,6 +163,7 @@ def test_a_manifest_below_another_datasets_folder_is_refused(world: World) -> No
             "datasets/other/manifests/m.json",
             "k",
             stack="shop",
+            bucket_zone="aws:eu-west-1",
             blobs=world.blobs,
             records=world.records,
             now=NOW,

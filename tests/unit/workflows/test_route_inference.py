@@ -9,7 +9,7 @@ from workflow_world import World, pattern
 
 from isthmus.adapters.local.events import MemoryExecutions
 from isthmus.adapters.local.functions import MemoryFunctions, PublishedVersion
-from isthmus.errors import Unavailable
+from isthmus.errors import Throttled, Unavailable
 from isthmus.ports import Alias, Invocation
 from isthmus.workflows.refresh_models import refresh_models
 from isthmus.workflows.route_inference import model_of, route_inference
@@ -95,6 +95,24 @@ def test_what_is_not_there_is_404_with_one_sentence(world: World, path: str) -> 
     assert (status, list(body)) == (404, ["error"])
 
 
+def test_the_router_describes_itself_as_the_models_do(world: World) -> None:
+    status, body = ask(world, "/v2/openapi.json")
+    assert (status, "/v2/models/{MODEL_NAME}/infer" in body["paths"]) == (200, True)
+    assert ask(world, "/v2")[1]["extensions"] == ["binary_tensor_data"]
+
+
+def test_a_wrong_method_is_told_the_right_one(world: World) -> None:
+    event = {"httpMethod": "PATCH", "path": "/v2/openapi.json"}
+    answer = route_inference(event, stack="shop", functions=in_service(), records=world.records)
+    assert (answer["statusCode"], answer["headers"]["Allow"]) == (405, "GET")
+
+
+def test_a_query_reaches_the_model(world: World) -> None:
+    asked = {"queryStringParameters": {"top_k": "3"}, "body": "", "isBase64Encoded": True}
+    passed = ask(world, "/v2/models/digits/classify", "POST", **asked)[1]
+    assert passed["queryStringParameters"] == {"top_k": "3"}
+
+
 def leaks(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
     raise ValueError(f"secret in the request: {event['body']}")
 
@@ -106,14 +124,66 @@ def test_a_crash_is_502_and_quotes_nothing_of_the_request(world: World) -> None:
     assert "ValueError" in body["error"]
 
 
-class Throttled(MemoryFunctions):
+class Failing(MemoryFunctions):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
     def invoke(self, function: str, qualifier: str, event: Mapping[str, Any]) -> Invocation:
-        raise Unavailable("Lambda did not answer: TooManyRequestsException")
+        raise self._error
 
 
-def test_a_throttled_model_is_503(world: World) -> None:
-    status, body = ask(world, "/v2/models/digits/infer", "POST", Throttled())
+def test_a_model_that_does_not_answer_is_503(world: World) -> None:
+    functions = Failing(Unavailable("Lambda did not answer"))
+    status, body = ask(world, "/v2/models/digits/infer", "POST", functions)
     assert (status, list(body)) == (503, ["error"])
+
+
+def test_a_model_that_takes_no_more_is_429_and_says_when_to_come_again(world: World) -> None:
+    event = {"httpMethod": "POST", "path": "/v2/models/digits/infer"}
+    functions = Failing(Throttled("ReservedFunctionConcurrentInvocationLimitExceeded"))
+    answer = route_inference(event, stack="shop", functions=functions, records=world.records)
+    assert answer["statusCode"] == 429
+    assert answer["headers"]["Retry-After"] == "1"
+    assert list(json.loads(answer["body"])) == ["error"]
+
+
+def test_a_model_is_held_to_its_limit_and_no_other_is(world: World) -> None:
+    functions = in_service()
+    functions.stage("shop-model-other", pattern(), (), "m")
+    functions.point("shop-model-other", Alias("1"))
+    functions.set_limit("shop-model-digits", 0)
+    assert ask(world, "/v2/models/digits/infer", "POST", functions)[0] == 429
+    assert ask(world, "/v2/models/other/infer", "POST", functions)[0] == 200
+    functions.set_limit("shop-model-digits", None)
+    assert ask(world, "/v2/models/digits/infer", "POST", functions)[0] == 200
+
+
+def which(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    return {"statusCode": 200, "headers": {}, "body": json.dumps({"version": version.version})}
+
+
+@pytest.mark.parametrize(
+    ("path", "version"),
+    [
+        ("/v2/models/digits/infer", "2"),
+        ("/v2/models/digits/versions/7/infer", "1"),
+        ("/v2/models/digits/versions/7", "1"),
+        ("/v2/models/digits/versions/8/infer", "2"),
+        ("/v2/models/digits/versions/9/infer", "2"),  # not there: what is in service says so
+        ("/v2/models/digits/versions/live/infer", "2"),
+        ("/v2/models/digits/versions/07/infer", "2"),
+    ],
+)
+def test_a_release_that_was_in_service_answers_under_its_number(
+    world: World, path: str, version: str
+) -> None:
+    functions = in_service(which)
+    functions.stage("shop-model-digits", pattern("code-2"), (), "m2")
+    functions.name_release("shop-model-digits", 7, "1")
+    functions.name_release("shop-model-digits", 8, "2")
+    functions.point("shop-model-digits", Alias("2"))
+    assert ask(world, path, "POST", functions) == (200, {"version": version})
 
 
 def test_a_function_without_an_alias_is_no_model_in_service(world: World) -> None:

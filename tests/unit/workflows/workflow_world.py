@@ -95,8 +95,11 @@ CLOUD = DeployCloudSettings(
     signing_key="key",
     stack="shop",
     serving_function="serve",
+    weights_function="serve-weights",
     rollout_weights=(0.1, 0.5, 1.0),
     rollout_step_seconds=60,
+    rollout_max_slowdown=2.0,
+    serving_start="cold",
     event_bus="shop",
 )
 EDGE = DeployEdgeSettings(

@@ -1,8 +1,9 @@
 """Where moto's IoT differs: a certificate for a request has another key than the request, an id that is not
-that of its bytes, and an endpoint that is a name on the internet."""
+that of its bytes, ends after a day whatever it says, and has an endpoint that is a name on the internet."""
 
 from typing import Any
 
+from cryptography import x509
 from localemu.aws.api import CommonServiceException
 from moto.iot.models import FakeCertificate, IoTBackend
 
@@ -19,9 +20,13 @@ def apply(authority: Authority, address: str) -> None:
             raise CommonServiceException(
                 "InvalidRequestException", f"the CSR is invalid: {error}", 400
             ) from error
-        return backend.register_certificate(
+        made = backend.register_certificate(
             pem, ca_certificate_pem=None, set_as_active=set_as_active, status="INACTIVE"
         )
+        signed = x509.load_pem_x509_certificate(pem.encode("ascii"))
+        made.validity_not_before = signed.not_valid_before_utc.timestamp()
+        made.validity_not_after = signed.not_valid_after_utc.timestamp()
+        return made
 
     def describe_endpoint(backend: Any, endpoint_type: str) -> Any:
         found = original(backend, endpoint_type)

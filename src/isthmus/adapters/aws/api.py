@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from urllib.parse import urlsplit
-
-import boto3
 import urllib3
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 
-from isthmus.errors import EnvironmentProblem, Unavailable
+from isthmus.adapters.aws.signing import ENDPOINT_VARIABLES, RequestSigner
+from isthmus.errors import Unavailable
 from isthmus.inference.http import HttpResponse
 
-ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_EXECUTE_API", "AWS_ENDPOINT_URL")
-"""Where a request is sent instead of to its API's own address, which then goes in the Host header:
-that is how a private API is called through a VPC endpoint."""
+__all__ = ["AGAIN", "ENDPOINT_VARIABLES", "SignedApi"]
 
 AGAIN = urllib3.Retry(
     total=None,
@@ -38,6 +31,7 @@ class SignedApi:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
+        self._signer = RequestSigner()
         self._pool = urllib3.PoolManager(retries=AGAIN, timeout=35)
 
     def call(self, method: str, path: str, body: bytes = b"") -> HttpResponse:
@@ -47,31 +41,10 @@ class SignedApi:
             EnvironmentProblem: there are no credentials to sign with.
             Unavailable: no answer.
         """
-        session = boto3.Session()
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise EnvironmentProblem("no AWS credentials were found to sign the request with")
-        url = self._base_url + path
-        request = AWSRequest(method, url, data=body, headers={"Content-Type": "application/json"})
-        region = _region_of(url) or session.region_name or "us-east-1"
-        SigV4Auth(credentials.get_frozen_credentials(), "execute-api", region).add_auth(request)
-        headers = {**dict(request.headers.items()), "Host": urlsplit(url).netloc}
+        signed = {"Content-Type": "application/json"}
+        url, headers = self._signer.sign(method, self._base_url + path, signed, body)
         try:
-            answer = self._pool.request(method, _destination(url), body=body or None, headers=headers)
+            answer = self._pool.request(method, url, body=body or None, headers=headers)
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(f"the API did not answer: {error}") from error
         return HttpResponse(answer.status, answer.data, dict(answer.headers))
-
-
-def _region_of(url: str) -> str:
-    """Return the region in ``<id>.execute-api.<region>.<suffix>``: a stack may lie in another than the user's."""
-    parts = (urlsplit(url).hostname or "").split(".")
-    return parts[2] if len(parts) > 4 and parts[1] == "execute-api" else ""
-
-
-def _destination(url: str) -> str:
-    override = next((os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
-    if override is None:
-        return url
-    parts = urlsplit(url)
-    return override.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")

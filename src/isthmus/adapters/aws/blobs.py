@@ -19,7 +19,7 @@ from isthmus.adapters.aws.errors import code_of, message_of, passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.errors import Conflict, DigestMismatch, LimitExceeded, MissingFile
 from isthmus.model.units import GIB, KIB, MIB, format_bytes
-from isthmus.ports import BlobInfo
+from isthmus.ports import BlobInfo, GoOn, always
 
 CHUNK_BYTES = 4 * MIB
 PIECE_BYTES = 256 * KIB
@@ -129,15 +129,23 @@ class S3BlobStore:
                 yield from body.iter_chunks(PIECE_BYTES)
 
     def save(
-        self, key: str, path: Path, *, start: int = 0, stop: int | None = None, version: str = ""
+        self,
+        key: str,
+        path: Path,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version: str = "",
+        go_on: GoOn = always,
     ) -> None:
         # What the native client does not manage is tried again by this one, whose errors have names.
-        if self._bulk is not None and self._bulk.save(key, path, start, stop, version):
+        if self._bulk is not None and self._bulk.save(key, path, start, stop, version, go_on):
             return
         with path.open("r+b") as file:
             file.seek(start)
             for piece in self.pieces(key, start=start, stop=stop, version=version):
                 file.write(piece)
+                go_on()
 
     @passing_trouble("S3")
     def compose(self, key: str, pieces: Iterator[bytes], *, sha256: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from botocore.utils import get_environ_proxies
 
 from isthmus.adapters.aws.session import CONFIG
 from isthmus.model.units import GIB, MIB
+from isthmus.ports import GoOn, always
 
 PART_BYTES = 2 * MIB
 """A larger range is fetched in several requests; what is under way lies in memory."""
@@ -26,6 +28,8 @@ MEMORY_BYTES = GIB
 """The least that the library takes as a limit (aws-c-s3, docs/memory_aware_request_execution.md); what it uses of it
 is bounded by the connections and the size of a part."""
 GIGABITS = 5.0
+LOOK_SECONDS = 0.25
+"""Between looks whether a request is still wanted."""
 
 
 class BulkReader:
@@ -50,8 +54,13 @@ class BulkReader:
             return None
         return cls(bucket, connections, unsigned)
 
-    def save(self, key: str, path: Path, start: int, stop: int | None, version: str) -> bool:
-        """Write ``[start, stop)`` of an object to its place in the file; return whether that succeeded."""
+    def save(
+        self, key: str, path: Path, start: int, stop: int | None, version: str, go_on: GoOn = always
+    ) -> bool:
+        """Write ``[start, stop)`` of an object to its place in the file; return whether that succeeded.
+
+        Raises what ``go_on`` raises: then nothing more is written.
+        """
         from awscrt.exceptions import AwsCrtError
         from awscrt.s3 import S3RequestType
 
@@ -72,7 +81,7 @@ class BulkReader:
                 request=_request(address, start, stop, version),
                 **({"recv_filepath": str(path)} if whole else {"on_body": write}),
             )
-            request.finished_future.result()
+            _wait(request, go_on)
         except (AwsCrtError, OSError):
             return False
         finally:
@@ -110,6 +119,19 @@ class BulkReader:
         if bundle := os.environ.get("AWS_CA_BUNDLE"):
             options.override_default_trust_store_from_path(ca_filepath=bundle)
         return io.ClientTlsContext(options).new_connection_options()
+
+
+def _wait(request: Any, go_on: GoOn) -> None:
+    """Wait for the end of a request; one that is not to go on is over, too, before this returns."""
+    done = request.finished_future
+    while not wait((done,), LOOK_SECONDS).done:
+        try:
+            go_on()
+        except BaseException:
+            request.cancel()
+            wait((done,))
+            raise
+    done.result()
 
 
 def _request(address: str, start: int, stop: int | None, version: str) -> Any:

@@ -8,14 +8,16 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from isthmus.adapters.aws.errors import code_of, passing_trouble
-from isthmus.adapters.aws.session import client
-from isthmus.errors import LimitExceeded, OtherStack, Unavailable, UnknownModel
-from isthmus.model.layout import STACK_TAG
+from isthmus.adapters.aws.errors import code_of, message_of, passing_trouble
+from isthmus.adapters.aws.session import IMPATIENT, client
+from isthmus.errors import LimitExceeded, OtherStack, Throttled, Unavailable, UnknownModel
+from isthmus.model.layout import STACK_TAG, release_alias
 from isthmus.ports import Alias, FunctionCode, Invocation
 
 LIVE = "live"
 MAX_NAME_CHARACTERS = 64
+MAX_EVENT_BYTES = 1_048_576
+"""Of an asynchronous invocation (Lambda quotas, "Invocation payload")."""
 COPIED = (
     "Runtime",
     "Handler",
@@ -26,6 +28,7 @@ COPIED = (
     "KMSKeyArn",
     "TracingConfig",
     "LoggingConfig",
+    "EphemeralStorage",
 )
 
 
@@ -88,16 +91,28 @@ class LambdaFunctions:
     @passing_trouble("Lambda")
     def invoke(self, function: str, qualifier: str, event: Mapping[str, Any]) -> Invocation:
         try:
-            answer = client("lambda").invoke(
+            answer = client("lambda", IMPATIENT).invoke(
                 FunctionName=function, Qualifier=qualifier, Payload=json.dumps(event).encode()
             )
         except ClientError as error:
             if code_of(error) == "ResourceNotFoundException":
                 raise UnknownModel(f"there is no function {function}:{qualifier}") from error
+            if code_of(error) == "TooManyRequestsException":
+                raise Throttled(f"{function} takes no more calls at present: {message_of(error)}") from error
             raise
         payload = answer["Payload"].read()
         failed = answer.get("FunctionError", "")
         return Invocation(payload, str(answer.get("ExecutedVersion", "")), failed and _error_type(payload))
+
+    @passing_trouble("Lambda")
+    def send(self, function: str, event: Mapping[str, Any]) -> None:
+        payload = json.dumps(event).encode()
+        if len(payload) > MAX_EVENT_BYTES:
+            raise LimitExceeded(
+                f"the event for {function} has {len(payload):,} bytes; Lambda takes at most "
+                f"{MAX_EVENT_BYTES:,} of what nobody waits for"
+            )
+        client("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=payload)
 
     @passing_trouble("Lambda")
     def alias(self, function: str) -> Alias | None:
@@ -131,6 +146,16 @@ class LambdaFunctions:
         client("lambda").delete_alias(FunctionName=function, Name=LIVE)
 
     @passing_trouble("Lambda")
+    def name_release(self, function: str, release: int, version: str) -> None:
+        request = {"FunctionName": function, "Name": release_alias(release), "FunctionVersion": version}
+        try:
+            client("lambda").update_alias(**request)
+        except ClientError as error:
+            if code_of(error) != "ResourceNotFoundException":
+                raise
+            client("lambda").create_alias(**request)
+
+    @passing_trouble("Lambda")
     def publish_version(self, function: str) -> str:
         return str(client("lambda").publish_version(FunctionName=function)["FunctionArn"])
 
@@ -155,6 +180,8 @@ class LambdaFunctions:
         client("lambda").update_function_code(FunctionName=function, ZipFile=code)
         waiter.wait(FunctionName=function)
         settings = {name: value for name, value in pattern.settings.items() if name != "Architectures"}
+        # Not given, it would stay on from an earlier version, and go on being paid for.
+        settings.setdefault("SnapStart", {"ApplyOn": "None"})
         client("lambda").update_function_configuration(FunctionName=function, Layers=list(layers), **settings)
         waiter.wait(FunctionName=function)
 

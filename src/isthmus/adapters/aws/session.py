@@ -24,6 +24,12 @@ QUICK_SERVICES = ("dynamodb", "stepfunctions")
 # Every object's bytes are verified by a SHA-256 of ours; S3's own checksums would be calculated beside it.
 OBJECTS = Config(response_checksum_validation="when_required")
 
+# Whoever waits behind the API hears soon that a model takes no more calls.
+IMPATIENT = Config(retries={"mode": "standard", "total_max_attempts": 2})
+# Presigned addresses are signed by version 2 otherwise, which S3 takes for no object that KMS encrypts, and
+# name the global endpoint, which sends the caller on for as long as a bucket is new.
+PRESIGNED = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+
 
 class _Clients:
     """Makes each client once, also when several threads ask at the same time.
@@ -33,15 +39,16 @@ class _Clients:
     """
 
     def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
+        self._made: dict[tuple[str, Config | None], Any] = {}
         self._making = threading.Lock()
 
-    def __call__(self, service: str) -> Any:
-        """Return the client of a service, for example ``s3``."""
+    def __call__(self, service: str, extra: Config | None = None) -> Any:
+        """Return the client of a service, for example ``s3``; with ``extra``, one that differs by that."""
         with self._making:
-            if service not in self._made:
-                self._made[service] = boto3.client(service, config=_config(service))  # type: ignore[call-overload]
-            return self._made[service]
+            if (service, extra) not in self._made:
+                config = _config(service) if extra is None else _config(service).merge(extra)
+                self._made[service, extra] = boto3.client(service, config=config)  # type: ignore[call-overload]
+            return self._made[service, extra]
 
     def cache_clear(self) -> None:
         """Forget all clients: whoever asks next gets one with the settings of then."""

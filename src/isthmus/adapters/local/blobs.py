@@ -11,7 +11,7 @@ from pathlib import Path
 
 from isthmus.errors import Conflict, DigestMismatch, LimitExceeded, MissingFile
 from isthmus.model.units import KIB, format_bytes
-from isthmus.ports import BlobInfo
+from isthmus.ports import BlobInfo, GoOn, always
 
 PIECE_BYTES = 256 * KIB
 
@@ -77,12 +77,20 @@ class DirectoryBlobStore:
                 yield piece
 
     def save(
-        self, key: str, path: Path, *, start: int = 0, stop: int | None = None, version: str = ""
+        self,
+        key: str,
+        path: Path,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version: str = "",
+        go_on: GoOn = always,
     ) -> None:
         with path.open("r+b") as file:
             file.seek(start)
             for piece in self.pieces(key, start=start, stop=stop, version=version):
                 file.write(piece)
+                go_on()
 
     def compose(self, key: str, pieces: Iterator[bytes], *, sha256: str) -> None:
         temporary, digest = self._temporary(key), hashlib.sha256()

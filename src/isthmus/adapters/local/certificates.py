@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from isthmus.model.rig_identity import Certificate
+from isthmus.model.units import utc_of
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -38,7 +39,10 @@ class MemoryCertificates:
         asked = x509.load_pem_x509_csr(request.encode("ascii"))
         pem = self._signed(asked.subject, asked.public_key(), authority=False)
         identity = hashlib.sha256(pem.encode("ascii")).hexdigest()
-        made = Certificate(id=identity, arn=f"arn:cert/{identity}", active=True, since=self._since)
+        ends = x509.load_pem_x509_certificate(pem.encode("ascii")).not_valid_after_utc.timestamp()
+        made = Certificate(
+            id=identity, arn=f"arn:cert/{identity}", active=True, since=self._since, until=utc_of(ends)
+        )
         self.known[identity], self.things[identity] = made, rig
         return made, pem
 

@@ -1,17 +1,20 @@
-"""``Functions`` in memory: versions, layers and aliases as Lambda keeps them."""
+"""``Functions`` and ``Concurrency`` in memory: versions, layers and aliases as Lambda keeps them."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.errors import LimitExceeded, OtherStack, UnknownModel
+from isthmus.errors import LimitExceeded, OtherStack, Throttled, UnknownModel
+from isthmus.model.layout import release_alias
 from isthmus.ports import Alias, FunctionCode, Invocation
 
 MAX_NAME_CHARACTERS = 64
+MAX_EVENT_BYTES = 1_048_576
 REGION = "arn:aws:lambda:eu-west-1:000000000000"
 
 
@@ -45,6 +48,11 @@ class MemoryFunctions:
         self._versions: dict[str, list[PublishedVersion]] = {}
         self._aliases: dict[str, Alias] = {}
         self._calls: dict[str, int] = {}
+        self._releases: dict[tuple[str, str], str] = {}
+        self._limits: dict[str, int] = {}
+        self._running: dict[str, int] = {}
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        """What was to be called later: function and event."""
         self._lock = threading.Lock()
         self.layers: dict[str, dict[str, str]] = {}
         """Layer name to the bucket key of each version's archive, by the version's marker."""
@@ -87,12 +95,31 @@ class MemoryFunctions:
 
     def invoke(self, function: str, qualifier: str, event: Mapping[str, Any]) -> Invocation:
         version = self._resolve(function, qualifier)
+        with self._running_one(function):
+            try:
+                answer = self._handler(version, event)
+            except Exception as error:
+                body = {"errorType": type(error).__name__, "errorMessage": str(error)}
+                return Invocation(json.dumps(body).encode(), version.version, type(error).__name__)
+            return Invocation(json.dumps(answer).encode(), version.version)
+
+    @contextmanager
+    def _running_one(self, function: str) -> Iterator[None]:
+        with self._lock:
+            running = self._running.get(function, 0)
+            if running >= self._limits.get(function, running + 1):
+                raise Throttled(f"{function} takes no more calls at present: {running} are running")
+            self._running[function] = running + 1
         try:
-            answer = self._handler(version, event)
-        except Exception as error:
-            body = {"errorType": type(error).__name__, "errorMessage": str(error)}
-            return Invocation(json.dumps(body).encode(), version.version, type(error).__name__)
-        return Invocation(json.dumps(answer).encode(), version.version)
+            yield
+        finally:
+            with self._lock:
+                self._running[function] -= 1
+
+    def send(self, function: str, event: Mapping[str, Any]) -> None:
+        if len(json.dumps(event).encode()) > MAX_EVENT_BYTES:
+            raise LimitExceeded(f"the event for {function} has more than {MAX_EVENT_BYTES:,} bytes")
+        self.sent.append((function, dict(event)))
 
     def alias(self, function: str) -> Alias | None:
         return self._aliases.get(function)
@@ -103,6 +130,21 @@ class MemoryFunctions:
     def unroute(self, function: str) -> None:
         self._aliases.pop(function, None)
 
+    def name_release(self, function: str, release: int, version: str) -> None:
+        self._releases[function, release_alias(release)] = version
+
+    def limit(self, function: str) -> int | None:
+        if function not in self._versions:
+            raise UnknownModel(f"there is no function {function}")
+        return self._limits.get(function)
+
+    def set_limit(self, function: str, calls: int | None) -> None:
+        self.limit(function)
+        if calls is None:
+            self._limits.pop(function, None)
+        else:
+            self._limits[function] = calls
+
     def publish_version(self, function: str) -> str:
         code = self._latest[function]
         with self._lock:
@@ -112,7 +154,8 @@ class MemoryFunctions:
             return f"{REGION}:function:{function}:{versions[-1].version}"
 
     def _resolve(self, function: str, qualifier: str) -> PublishedVersion:
-        alias = self._aliases.get(function) if qualifier == "live" else Alias(qualifier)
+        numbered = Alias(self._releases.get((function, qualifier), qualifier))
+        alias = self._aliases.get(function) if qualifier == "live" else numbered
         wanted = self._weighted(function, alias) if alias is not None else ""
         for entry in self._versions.get(function, []):
             if entry.version == wanted:

@@ -9,12 +9,13 @@ is named has a plan, which the verifier has seen.
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from isthmus.planning.slicing import remedy
-from isthmus.planning.slicing.case import Case, LoadCase, SumCase
+from isthmus.planning.slicing.case import Case, Graph, LoadCase, Signal, SumCase
 from isthmus.planning.slicing.remedy import Remedy
 from isthmus.planning.slicing.step_case import StepCase
 
@@ -87,6 +88,8 @@ def explain(case: Case | StepCase, *, time_limit_seconds: float = SECONDS) -> st
 
     if isinstance(case, SumCase):
         return relax_sums.explain(case, time_limit_seconds=time_limit_seconds)
+    if isinstance(case, LoadCase):
+        _ready(case.contiguous or case.replicated)
     until = time.perf_counter() + time_limit_seconds
     family = family_of(case, until)
     if reason := remedy.nowhere(case.graph, case.devices, family.allowed):
@@ -98,6 +101,18 @@ def explain(case: Case | StepCase, *, time_limit_seconds: float = SECONDS) -> st
     if not said:
         return relax_sums.unknown(time_limit_seconds)
     return said if first.proven else f"no plan was found where one was looked for: {said}"
+
+
+@functools.cache
+def _ready(pipelines: bool) -> None:
+    """Load a family's libraries, and compile what a new installation has not compiled yet: on a busy machine that takes
+    longer than some searches, and is no part of them."""
+    import numpy as np
+
+    two, free = np.ones((2, 2)), np.full(2, np.inf)
+    chain = Graph(("a", "b"), (Signal(0, (1,), 1.0),))
+    case = LoadCase(chain, ("x", "y"), two, np.ones(2), free, two, two, contiguous=pipelines)
+    family_of(case, time.perf_counter() + SECONDS).any_plan()
 
 
 def family_of(case: LoadCase | StepCase, until: float) -> Family:

@@ -47,6 +47,8 @@ DEPLOYMENT = "greengrass:{region}:{account}:deployments:x"
 CORE = "greengrass:{region}:{account}:coreDevices:x"
 APIS = "apigateway:{region}::/restapis"
 API = "apigateway:{region}::/restapis/x"
+USAGE_PLANS = "apigateway:{region}::/usageplans"
+USAGE_PLAN = "apigateway:{region}::/usageplans/x"
 REQUEST = "execute-api:{region}:{account}:x/v/POST/v2/models/x/infer"
 
 Actions = dict[str, str]
@@ -61,7 +63,8 @@ CALLED: Actions = {
     BUCKET: "DeleteBucket GetBucketTagging GetEncryptionConfiguration ListBucket ListBucketVersions",
     OBJECT: "DeleteObject DeleteObjectVersion GetObject PutObject",
     TABLE: "DeleteItem DeleteTable DescribeTable GetItem ListTagsOfResource PutItem Query UpdateItem",
-    FUNCTION: "DeleteFunction GetFunctionConfiguration ListAliases ListTags",
+    FUNCTION: "DeleteAlias DeleteFunction DeleteFunctionConcurrency GetFunctionConcurrency "
+    "GetFunctionConfiguration ListAliases ListTags PutFunctionConcurrency",
     LAYER_VERSION: "DeleteLayerVersion GetLayerVersion",
     MACHINE: "ListExecutions StartExecution",
     EXECUTION: "DescribeExecution GetExecutionHistory RedriveExecution StopExecution",
@@ -113,6 +116,7 @@ MADE: dict[str, Actions] = {
     "AWS::ApiGateway::Deployment": {API: "DELETE GET PATCH POST"},
     "AWS::ApiGateway::RestApi": {APIS: "POST", API: "DELETE GET PATCH PUT"},
     "AWS::ApiGateway::Stage": {API: "DELETE GET PATCH POST PUT"},
+    "AWS::ApiGateway::UsagePlan": {USAGE_PLANS: "POST", USAGE_PLAN: "DELETE GET PATCH"},
     "AWS::CloudWatch::Alarm": {ALARM: "DeleteAlarms DescribeAlarms PutMetricAlarm"},
     "AWS::CloudWatch::Dashboard": {DASHBOARD: "DeleteDashboards GetDashboard PutDashboard"},
     "AWS::DynamoDB::Table": {
@@ -147,6 +151,10 @@ MADE: dict[str, Actions] = {
         "ScheduleKeyDeletion TagResource UntagResource UpdateKeyDescription",
     },
     "AWS::Lambda::Alias": {FUNCTION: "CreateAlias DeleteAlias GetAlias UpdateAlias"},
+    "AWS::Lambda::EventInvokeConfig": {
+        FUNCTION: "DeleteFunctionEventInvokeConfig GetFunctionEventInvokeConfig PutFunctionEventInvokeConfig "
+        "UpdateFunctionEventInvokeConfig"
+    },
     "AWS::Lambda::Function": {
         FUNCTION: "CreateFunction DeleteFunction GetFunction TagResource UntagResource UpdateFunctionCode "
         "UpdateFunctionConfiguration",

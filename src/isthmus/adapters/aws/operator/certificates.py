@@ -73,7 +73,9 @@ def _described(arn: str) -> Certificate:
     identity = arn.rpartition("/")[2]
     found = client("iot").describe_certificate(certificateId=identity)["certificateDescription"]
     active, since = found["status"] == "ACTIVE", found["creationDate"].timestamp()
-    return Certificate(id=identity, arn=arn, active=active, since=utc_of(since))
+    ends = found.get("validity", {}).get("notAfter")
+    until = utc_of(ends.timestamp()) if ends else ""
+    return Certificate(id=identity, arn=arn, active=active, since=utc_of(since), until=until)
 
 
 def remove(arn: str, policy: str, clock: Clock) -> list[str]:

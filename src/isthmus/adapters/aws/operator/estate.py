@@ -61,6 +61,10 @@ class AwsEstate:
 
     @passing_trouble("Lambda")
     def remove_function(self, version: FunctionVersion) -> None:
+        # Lambda keeps a version that an alias names.
+        for alias in listed("lambda", "list_aliases", "Aliases", FunctionName=version.function):
+            if alias["FunctionVersion"] == str(version.number) and _is_release(alias):
+                call("lambda", "delete_alias", FunctionName=version.function, Name=alias["Name"])
         call("lambda", "delete_function", FunctionName=version.function, Qualifier=str(version.number))
 
     @passing_trouble("Lambda")
@@ -112,10 +116,16 @@ def _functions() -> Iterator[FunctionVersion]:
 
 def _aliased(function: str) -> Iterator[tuple[str, int]]:
     for alias in listed("lambda", "list_aliases", "Aliases", FunctionName=function):
+        if _is_release(alias):
+            continue
         weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
         yield from (
             (function, int(version)) for version in (alias["FunctionVersion"], *weights) if version.isdigit()
         )
+
+
+def _is_release(alias: dict[str, Any]) -> bool:
+    return str(alias["Name"]).startswith(layout.RELEASE_ALIAS)
 
 
 def _deployed() -> Iterator[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Requests that nobody would send, sent to everything that takes requests."""
