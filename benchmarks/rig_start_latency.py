@@ -183,9 +183,9 @@ def _process(which: str, url: str, folder: str) -> Iterator[None]:
 
 
 def _be_agent(url: str, folder: str) -> None:
-    from isthmus.rig.agent import obey_signals
     from isthmus.rig.environments import source_folder
     from isthmus.rig.runner import JobRunner
+    from isthmus.rig.signals import obey_signals
 
     where = Path(folder)
     runner = JobRunner(

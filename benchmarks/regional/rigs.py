@@ -115,7 +115,7 @@ class Rig:
 def be_agent(folder: Path, seen: Path, epoch_seconds: float) -> None:
     """Be an agent until told to drain; say each event on standard output."""
     from benchmarks.regional.trainer import Trainer
-    from isthmus.rig.agent import obey_signals
+    from isthmus.rig.signals import obey_signals
 
     def report(event: str, **fields: Any) -> None:
         told = {"event": event, "job_key": fields.get("job_key", ""), "fencing": fields.get("fencing", 0)}

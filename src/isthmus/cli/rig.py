@@ -58,7 +58,7 @@ def _folder(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, output: Output) -> None:
-    from isthmus.rig.agent import obey_signals
+    from isthmus.rig.signals import obey_signals
 
     def report(event: str, **fields: object) -> None:
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

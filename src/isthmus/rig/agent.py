@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, TypeVar
 
 from isthmus.errors import Conflict, EnvironmentProblem, Unavailable
 from isthmus.model.messages import AttemptState, Outcome, Work
-from isthmus.model.units import MIB, format_bytes
 from isthmus.ports import Message
 from isthmus.rig import lease
 from isthmus.rig.attempt import Attempt, new_run_id
+from isthmus.rig.disks import check_room
 from isthmus.rig.fitness import Room
 from isthmus.rig.identity import agent_id, sole_agent
 from isthmus.rig.intake import Intake
@@ -27,8 +25,6 @@ from isthmus.rig.spool import Entry, Spool
 from isthmus.rig.waiting import WaitingList
 
 WITHDRAWN = Outcome(state=AttemptState.ABORTED, cause="nobody waited for this attempt when a rig took it")
-MIN_FREE_BYTES = 64 * MIB
-"""Below it no work is taken: what an attempt must remember would soon not fit."""
 STRIKE_AFTER_SECONDS = 0.25
 
 T = TypeVar("T")
@@ -136,7 +132,8 @@ class Agent:
             if message := self._intake.handed():
                 taken = self._take_handed(message)
             else:
-                self._check_folder()
+                self._spool.check()
+                check_room(self._settings.folder)
                 if not self._intake.started:
                     self._intake.drain()
                 taken = self._take()
@@ -152,20 +149,6 @@ class Agent:
             self._services.clock.sleep(self._settings.receive_seconds)
             return None
         return self._see_through(taken) if taken else None
-
-    def _check_folder(self) -> None:
-        """Ask whether the rig's folder takes what an attempt must remember.
-
-        Raises:
-            EnvironmentProblem: it does not.
-        """
-        self._spool.check()
-        free = shutil.disk_usage(self._settings.folder).free
-        if free < MIN_FREE_BYTES:
-            raise EnvironmentProblem(
-                f"{self._settings.folder} has {format_bytes(free)} free; an attempt needs at least "
-                f"{format_bytes(MIN_FREE_BYTES)}: free some space"
-            )
 
     def _take(self) -> Attempt | None:
         """Take the attempt whose turn it is; who is not waited for any more is dropped."""
@@ -305,17 +288,3 @@ class Agent:
 
     def _persistently(self, call: Callable[[], T]) -> T:
         return persistently(call, self._services.clock, self._stopping.is_set, self._report)
-
-
-def obey_signals(agent: Agent) -> None:
-    """Drain at the first SIGTERM or SIGINT, stop at the second, and at SIGUSR1 at once. To be called in the
-    main thread."""
-    seen: list[int] = []
-
-    def handler(number: int, frame: object) -> None:
-        (agent.stop if seen else agent.drain)()
-        seen.append(number)
-
-    signal.signal(signal.SIGTERM, handler)
-    signal.signal(signal.SIGINT, handler)
-    signal.signal(signal.SIGUSR1, lambda number, frame: agent.stop())

@@ -13,7 +13,7 @@ from isthmus.rig.identity import running_agent
 
 Order = Literal["drain", "stop"]
 SIGNALS = {"drain": signal.SIGTERM, "stop": signal.SIGUSR1}
-"""What ``agent.obey_signals`` obeys."""
+"""What ``signals.obey_signals`` obeys."""
 LOOK_SECONDS = 0.2
 
 

@@ -273,7 +273,7 @@ def test_a_claim_needs_an_empty_folder_and_an_orphan(world: World, tmp_path: Pat
 def test_a_full_disk_takes_no_work_and_says_what_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     start(world)
     rig, stage = agent(world, lambda request, stop: 0)
-    monkeypatch.setattr("isthmus.rig.agent.MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr("isthmus.rig.disks.MIN_FREE_BYTES", 1 << 60)
     assert rig.step() is None
     assert "free some space" in str(world.events[-1])
     assert (stage.names, world.queue.in_flight, world.lease()) == ([], {}, {})
