@@ -68,7 +68,7 @@ def _find_quantiser() -> None:
         package.__path__.append(str(LAYER / "onnxruntime"))
     try:
         import onnx  # noqa: F401
-        import onnxruntime.quantization
+        import onnxruntime.quantization  # noqa: F401
     except ImportError as error:
         raise EnvironmentProblem(
             f"quantising needs the package {error.name}; install it with: pip install 'isthmus[engine,quantization]'"
