@@ -80,7 +80,7 @@ def test_silence_times_the_task_out(cloud: Cloud, queue: str, limit: dict[str, A
     ("limit", "error"),
     [
         ({"HeartbeatSeconds": 1, "TimeoutSeconds": 60}, "States.HeartbeatTimeout"),
-        ({"HeartbeatSeconds": 1, "TimeoutSeconds": 2}, "States.HeartbeatTimeout"),
+        ({"HeartbeatSeconds": 1, "TimeoutSeconds": 20}, "States.HeartbeatTimeout"),
         ({"TimeoutSeconds": 1}, "States.Timeout"),
     ],
 )
