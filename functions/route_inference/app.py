@@ -11,6 +11,10 @@ from isthmus.config import RouteInferenceSettings
 from isthmus.observe import correlation_id, emit, observed
 from isthmus.workflows.route_inference import model_of, route_inference
 
+KNOWN: set[str] = set()
+"""Models whose own functions were reached from this execution environment. Any other name may be made up, and must
+become no dimension: whoever calls would make up metrics."""
+
 
 @observed
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -23,10 +27,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         settings=bootstrap_serving.serving_settings(settings.table),
         shadows=bootstrap_serving.shadows(settings.bucket, settings.shadow_function),
         hand_over=bootstrap_serving.hand_over(settings.bucket),
+        reached=KNOWN.add,
     )
     status, model = int(answer["statusCode"]), model_of(event)
-    # A name that is no model's must not become a dimension: whoever calls would make up metrics.
-    if model and status != 404:
+    if model in KNOWN and status != 404:
         values = {"RequestLatency": (time.perf_counter() - started) * 1000, "RequestFailed": status >= 500}
         emit(values, facts={"status": status, "correlation_id": correlation_id(event)}, model=model)
     return answer

@@ -146,16 +146,27 @@ def test_what_cannot_stay_where_it_is_said_to_be_is_refused(
     assert keys() == []
 
 
-def test_without_a_policy_it_is_said_that_logs_may_go(
+def test_without_a_policy_of_its_own_nothing_stays_where_it_is(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    join("lab-1", "onprem-milan", "clinic")
+    capsys.readouterr()
+    assert push(project, "--in-place", "clinic/wards") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["error"] == "PolicyViolation"
+    assert said["message"] == (
+        "needs a data policy of wards itself, for its files are read in clinic/wards; it has none: have an "
+        "administrator set one (isthmus policy set wards --zones onprem-milan), or push under a name with one"
+    )
+    assert keys() == []
+
+
+def test_where_the_policy_lets_logs_go_it_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pin("*")
     join("lab-1", "onprem-milan", "clinic")
     data, job = str(project / "data"), str(project / "job.yaml")
     command = ["dataset", "push", data, "--name", "wards", "--job", job, "--stack", "shop"]
     assert main([*command, "--in-place", "clinic"]) == 0
     said = capsys.readouterr().out
     assert "2 files stay in clinic in onprem-milan; " in said
-    assert (
-        "no policy keeps wards there: logs and checkpoints may go to the bucket; see `isthmus policy set`"
-        in said
-    )
+    assert "the policy of wards lets logs and checkpoints go to the bucket" in said

@@ -202,7 +202,7 @@ FORBIDDEN: dict[str, tuple[str, dict[str, str]]] = {
         r"localhost|127\.0\.0\.1|\b4566\b|endpoint_url\s*=|https?://[a-z0-9.-]*:\d+",
         {
             "src/isthmus/edge/server.py": "the edge core listens on loopback alone",
-            "src/isthmus/adapters/aws/proxy.py": "the signing proxy answers under this machine's own names alone",
+            "src/isthmus/inference/web_pages.py": "it and the proxy answer under this machine's own names alone",
             "src/isthmus/cli/proxy.py": "and listens on loopback alone",
             "src/isthmus/client/settings.py": "a token may go to this machine without TLS",
             "src/isthmus/adapters/loopback.py": "an example of a core device's address in a docstring",

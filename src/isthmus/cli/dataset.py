@@ -13,9 +13,10 @@ from isthmus.cli.jobfile import read_job
 from isthmus.cli.output import Output
 from isthmus.errors import InvalidInput
 from isthmus.model.dataset import InPlace
+from isthmus.model.policy import DataPolicy
 from isthmus.model.units import format_bytes
 from isthmus.workflows.in_place import check_location, check_upload, locate
-from isthmus.workflows.loading import load_policy
+from isthmus.workflows.loading import load_own_policy
 from isthmus.workflows.push_dataset import Prepared, prepare, push
 from isthmus.workflows.start_pipeline import manifest_job_key
 
@@ -56,13 +57,14 @@ def _inputs(parser: argparse.ArgumentParser) -> None:
 
 def _push(options: argparse.Namespace, output: Output) -> None:
     stack = Stack(options.stack)
-    policy = load_policy(stack.records, options.name)
+    own = load_own_policy(stack.records, options.name)
+    policy = own or DataPolicy()
     in_place = _in_place(options, stack)
     # Before anything is read: of a large dataset the digests alone take long.
     if in_place is None:
         check_upload(options.name, policy, stack.bucket_zone)
     else:
-        check_location(options.name, in_place, policy, stack.bucket_zone)
+        check_location(options.name, in_place, own, stack.bucket_zone)
     with tempfile.TemporaryDirectory() as workdir:
         prepared = _prepare(options, Path(workdir), in_place=in_place)
         pushed = push(
@@ -78,10 +80,7 @@ def _push(options: argparse.Namespace, output: Output) -> None:
             "code and documents sent"
         )
         if policy.lets_checkpoints_lie_in(stack.bucket_zone):
-            sent += (
-                f"\nno policy keeps {options.name} there: logs and checkpoints may go to the bucket; see "
-                "`isthmus policy set`"
-            )
+            sent += f"\nthe policy of {options.name} lets logs and checkpoints go to the bucket"
     output.result(
         pushed,
         f"pushed {options.name}: {sent}\njob {pushed.job_key}\nfollow it with: isthmus job follow {pushed.job_key}",

@@ -47,7 +47,7 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True)
 class Limits:
-    """``attempts``: requests in all, wherever they went."""
+    """``attempts``: requests in all, wherever they went; a question for extensions counts if nobody answers it."""
 
     deadline_seconds: float
     attempts: int
@@ -150,9 +150,10 @@ class Exchange(Generic[T]):
             if place.extensions is None:
                 response = yield from send(place, "GET", "/v2", {}, b"")
                 if isinstance(response, IsthmusError):
+                    self.attempts += 1
                     return response
                 place.extensions = extensions_of(response)
-            binary = EXTENSION in place.extensions
+            binary = EXTENSION in (place.extensions or ())
         self.attempts += 1
         headers, body = self.call.form(binary)
         response = yield from self._infer(send, place, dict(headers), body)

@@ -23,6 +23,7 @@ from isthmus.inference.messages import ServerMetadata
 from isthmus.model.permission import missing_permission
 
 LONGEST_SENTENCE = 1000
+_NOT_NOW = (401, 403, 429)
 _REFUSALS: dict[int, type[InvalidRequest]] = {
     404: UnknownModel,
     413: PayloadTooLarge,
@@ -62,10 +63,14 @@ def pause_asked(response: HttpResponse) -> float:
     return float(value) if re.fullmatch(r"\d{1,6}", value) else 0.0
 
 
-def extensions_of(response: HttpResponse) -> frozenset[str]:
-    """Return the extensions that a server's metadata names; none where it tells nothing."""
-    if response.status != 200:
-        return frozenset()
+def extensions_of(response: HttpResponse) -> frozenset[str] | None:
+    """Return the extensions that a server's metadata names, none where it has no metadata.
+
+    None: the answer says nothing that lasts (too busy, broken, not allowed); another time it may be another.
+    """
+    status = response.status
+    if status != 200:
+        return frozenset() if 400 <= status < 500 and status not in _NOT_NOW else None
     try:
         return frozenset(msgspec.json.decode(response.body, type=ServerMetadata).extensions)
     except msgspec.DecodeError:

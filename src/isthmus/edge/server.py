@@ -14,6 +14,7 @@ from typing import Protocol
 
 from isthmus.errors import IsthmusError, PayloadTooLarge
 from isthmus.inference.http import HttpRequest, HttpResponse, error_response
+from isthmus.inference.web_pages import refuse_web_page
 from isthmus.model.units import format_bytes
 
 LOOPBACK = "127.0.0.1"
@@ -66,9 +67,9 @@ class EdgeServer(ThreadingHTTPServer):
         return ended
 
     def answer(self, request: HttpRequest) -> HttpResponse:
-        """Answer one request; what nobody foresaw is logged and becomes a 500 without details."""
+        """Answer one request, no web page's; what nobody foresaw is logged and becomes a 500 without details."""
         try:
-            return self.service.handle(request)
+            return refuse_web_page(request) or self.service.handle(request)
         except Exception:
             logger.exception("a request failed")
             return error_response(500, "the server failed; its log says why")

@@ -121,7 +121,7 @@ def _size(tensor: InputTensor) -> int | None:
     size = tensor.parameters.get(SIZE)
     if size is None:
         return None
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63:
         raise InvalidRequest(
             f"{SIZE} of input {tensor.name[:100]!r} must be a number of bytes, not {size!r}"[:300]
         )

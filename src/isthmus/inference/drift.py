@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -90,7 +91,8 @@ class WatchedEngine:
                 return
             drift, self._seen = self._seen.drift(), _Seen(self._baseline)
         if drift is not None:
-            self._report(drift)
+            with suppress(Exception):  # whatever it is, the request has its answer
+                self._report(drift)
 
 
 class _Seen:

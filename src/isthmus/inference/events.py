@@ -14,7 +14,7 @@ MAX_LAMBDA_BYTES = 6 * MIB
 """Lambda's limit on a synchronous request and on its response."""
 
 RESPONSE_ROOM_BYTES = 64 * 1024
-"""The proxy envelope (status, headers, JSON escapes of the body's quotes) counts against it too."""
+"""The proxy envelope (status and headers) counts against it too."""
 
 MAX_BINARY_BYTES = (MAX_LAMBDA_BYTES - RESPONSE_ROOM_BYTES) // 4 * 3
 """Of a response that travels as base64."""
@@ -58,10 +58,13 @@ def texts_of(event: Mapping[str, Any], name: str) -> dict[str, str]:
 
 
 def to_proxy(response: HttpResponse) -> dict[str, Any]:
-    """Translate to ``{statusCode, headers, body, isBase64Encoded}``; what is not text becomes base64."""
+    """Translate to ``{statusCode, headers, body, isBase64Encoded}``; what is not text becomes base64.
+
+    What Lambda cannot carry becomes a 413.
+    """
+    if not fits(response):
+        return to_proxy(_too_large(response))
     packed = not response.is_text
-    if packed and len(response.body) > MAX_BINARY_BYTES:
-        return to_proxy(_too_large(len(response.body)))
     return {
         "statusCode": response.status,
         "headers": dict(response.headers),
@@ -70,9 +73,25 @@ def to_proxy(response: HttpResponse) -> dict[str, Any]:
     }
 
 
-def _too_large(size: int) -> HttpResponse:
+def fits(response: HttpResponse) -> bool:
+    """Whether Lambda carries a response, whose body is a string within its JSON."""
+    if not response.is_text:
+        return len(response.body) <= MAX_BINARY_BYTES
+    return _escaped_bytes(response.body) <= MAX_LAMBDA_BYTES - RESPONSE_ROOM_BYTES
+
+
+def _escaped_bytes(text: bytes) -> int:
+    # Bodies are JSON: what else would be escaped again is escaped in them already.
+    return len(text) + text.count(b'"') + text.count(b"\\")
+
+
+def _too_large(response: HttpResponse) -> HttpResponse:
+    size, most, kind, ask = len(response.body), MAX_BINARY_BYTES, "bytes", "fewer outputs"
+    if response.is_text:
+        size, most = _escaped_bytes(response.body), MAX_LAMBDA_BYTES - RESPONSE_ROOM_BYTES
+        kind, ask = "text, its quotes and backslashes counted twice,", "binary_data, fewer outputs"
     sentence = (
-        f"the response is {format_bytes(size)}; at most {format_bytes(MAX_BINARY_BYTES)} of bytes can be sent: "
-        "ask for fewer outputs or smaller batches"
+        f"the response is {format_bytes(size)}; at most {format_bytes(most)} of {kind} can be sent: "
+        f"ask for {ask} or smaller batches"
     )
     return error_response(PayloadTooLarge.status, sentence)

@@ -15,18 +15,10 @@ import msgspec
 from msgspec.structs import replace
 
 from isthmus.errors import InvalidRequest, MissingFile, PayloadTooLarge, Unavailable
-from isthmus.inference.events import (
-    MAX_BINARY_BYTES,
-    MAX_LAMBDA_BYTES,
-    RESPONSE_ROOM_BYTES,
-    to_proxy,
-    to_request,
-)
+from isthmus.inference.events import fits, to_proxy, to_request
 from isthmus.inference.http import HttpRequest, HttpResponse, error_response, json_response
 from isthmus.inference.service import ModelService
 from isthmus.model.units import format_bytes
-
-MAX_TEXT_BYTES = MAX_LAMBDA_BYTES - RESPONSE_ROOM_BYTES
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -75,7 +67,7 @@ def answer_handed_over(
             service.models.values(), max_request_bytes=max_bytes, max_response_bytes=max_bytes
         )
         response = large.handle(request)
-        if passed.place is not None and response.status == 200 and not _fits(response):
+        if passed.place is not None and response.status == 200 and not fits(response):
             response = _kept(response, passed.place, transport)
     except InvalidRequest as error:
         response = error_response(error.status, str(error))
@@ -111,7 +103,3 @@ def _kept(response: HttpResponse, place: Place, transport: Transport) -> HttpRes
     }
     answer = json_response({"handover": kept}, 303)
     return replace(answer, headers={**answer.headers, "location": place.get_url})
-
-
-def _fits(response: HttpResponse) -> bool:
-    return len(response.body) <= (MAX_TEXT_BYTES if response.is_text else MAX_BINARY_BYTES)

@@ -8,6 +8,8 @@ import msgspec
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
+MAX_ERROR_CHARACTERS = 2000
+"""Of a sentence that tells what was wrong: it may quote a request, which may be long."""
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
@@ -47,6 +49,6 @@ def json_response(value: object, status: int = 200) -> HttpResponse:
 
 
 def error_response(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """Return an Open Inference Protocol error: ``{"error": sentence}``."""
-    body = msgspec.json.encode({"error": sentence})
+    """Return an Open Inference Protocol error: ``{"error": sentence}``, the sentence cut if it is long."""
+    body = msgspec.json.encode({"error": sentence[:MAX_ERROR_CHARACTERS]})
     return HttpResponse(status, body, {"content-type": JSON, **(headers or {})})

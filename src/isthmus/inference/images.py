@@ -19,6 +19,9 @@ MEDIA = {"image/jpeg": "JPEG", "image/png": "PNG"}
 MAX_PIXELS = 24_000_000
 """Pillow holds four bytes of each: 96 MB."""
 
+MAX_SIDE = 65_535
+"""A JPEG has no more; a PNG of one column costs far more for each of its rows than for their pixels."""
+
 MAX_SCANS = 100
 """Of a progressive JPEG; each is a pass over all of its pixels, and costs the sender a few bytes."""
 
@@ -85,9 +88,10 @@ def _decode(data: bytes, kind: str, form: ImageForm) -> Image:
 
 
 def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise PayloadTooLarge(
-            f"the picture has {width} by {height} pixels; at most {MAX_PIXELS:,} are decoded: scale it down"
+            f"the picture has {width} by {height} pixels; at most {MAX_PIXELS:,}, and {MAX_SIDE:,} a side, "
+            "are decoded: scale it down"
         )
 
 

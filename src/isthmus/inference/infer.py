@@ -18,10 +18,13 @@ from isthmus.inference.http import BINARY, JSON, HttpRequest, HttpResponse, json
 from isthmus.inference.messages import InferRequest, InferResponse, RequestedOutput
 from isthmus.inference.served import ServedModel
 from isthmus.inference.tensors import OutputTensor, read_tensor, write_tensor
-from isthmus.model.units import format_bytes
+from isthmus.model.units import MIB, format_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MAX_JSON_BYTES = 6 * MIB
+"""Of a request: parsed, JSON takes up to 35 times its size of memory, where bytes take their own."""
 
 _decoder = msgspec.json.Decoder(InferRequest)
 
@@ -54,6 +57,11 @@ def parse(request: HttpRequest, max_request_bytes: int) -> tuple[InferRequest, m
     if media not in ("", JSON) and not (media == BINARY and request.header(HEADER)):
         raise UnsupportedMediaType(f"the body must be {JSON}, or {BINARY} with {HEADER}, not {media[:100]!r}")
     text, rest = split_body(request)
+    if len(text) > MAX_JSON_BYTES:
+        raise PayloadTooLarge(
+            f"the request's JSON is {format_bytes(len(text))}; at most {format_bytes(MAX_JSON_BYTES)} is taken: "
+            f"send tensors as bytes ({SIZE}), or smaller batches"
+        )
     try:
         return _decoder.decode(text), rest
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,7 +1,7 @@
 """The JSON bodies of the Open Inference Protocol v2 (REST) as structs; the OpenAPI document is made of them.
 
 Source: kserve/open-inference-protocol, ``specification/protocol/inference_rest.md`` and
-``open_inference_rest.yaml``; ``Classification`` and what belongs to it is ours.
+``open_inference_rest.yaml``; ``Classification`` and what belongs to it is ours, and so are ``Wish`` and ``Offer``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from isthmus.inference.tensors import InputTensor, OutputTensor
+from isthmus.model.blob import Sha256
 from isthmus.model.bundle import TensorSpec
 
 
@@ -94,6 +95,23 @@ class Classification(msgspec.Struct, frozen=True, kw_only=True):
     model_name: str
     model_version: str
     classes: list[Guess]
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body that a caller wants to hand over."""
+
+    size_bytes: int
+    sha256: Sha256
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to put a body: ``method`` on ``url`` with exactly these headers, until ``expires_at`` (UTC seconds)."""
+
+    id: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    expires_at: int
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

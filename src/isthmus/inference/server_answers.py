@@ -9,8 +9,11 @@ from isthmus.inference.messages import ServerLive, ServerMetadata
 from isthmus.inference.routes import Route
 
 
-def answer_for_server(route: Route) -> HttpResponse | None:
-    """Return the answer to what concerns no model and depends on none; None for anything else."""
+def answer_for_server(route: Route, *, hand_over: bool = False) -> HttpResponse | None:
+    """Return the answer to what concerns no model and depends on none; None for anything else.
+
+    ``hand_over``: bodies may be handed over here, as the server's description then says.
+    """
     match route.verb:
         case "server":
             return json_response(ServerMetadata(name="isthmus", version=__version__, extensions=[EXTENSION]))
@@ -20,6 +23,6 @@ def answer_for_server(route: Route) -> HttpResponse | None:
             # Imported when asked for, as is classify: a function that starts cold has nothing compiled.
             from isthmus.inference.openapi import document
 
-            return HttpResponse(200, document())
+            return HttpResponse(200, document(hand_over=hand_over))
         case _:
             return None

@@ -7,8 +7,9 @@ in protobuf's JSON mapping the strings "NaN", "Infinity" and "-Infinity" stand f
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NonFinite = Literal["NaN", "Infinity", "-Infinity"]
+Shape = Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]], msgspec.Meta(max_length=32)]
+"""As a request gives it: bounded, so that the number of elements can be said in any sentence."""
+_NESTED = re.compile(rb"[ \n\r\t]*\[[ \n\r\t]*\[")
 
 
 class InputTensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +33,7 @@ class InputTensor(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    shape: list[int]
+    shape: Shape
     datatype: str
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     parameters: dict[str, Any] = {}
@@ -75,7 +79,7 @@ def read_tensor(tensor: InputTensor, spec: TensorSpec, *, allow_nan: bool) -> ND
             f"input {spec.name!r} of shape {tensor.shape} needs {math.prod(shape)} elements, not {array.size}"
         )
     if array.dtype.kind == "f" and not has_names and not np.isfinite(array).all():
-        raise InvalidRequest(f"input {spec.name!r} holds a number that {spec.datatype} cannot hold")
+        raise _too_far(spec)
     return array.reshape(shape)
 
 
@@ -118,14 +122,14 @@ def check_form(tensor: InputTensor, spec: TensorSpec) -> None:
     fits = len(shape) == len(needed) and all(
         want in (-1, size) for want, size in zip(needed, shape, strict=True)
     )
-    if not fits or any(size < 1 for size in shape):
+    if not fits:
         raise InvalidRequest(
             f"input {spec.name!r} must have shape {list(needed)} (-1: any size from 1 on), not {shape}"
         )
 
 
 def _is_nested(data: msgspec.Raw) -> bool:
-    return bytes(memoryview(data)[:64]).replace(b" ", b"").replace(b"\n", b"").startswith(b"[[")
+    return _NESTED.match(memoryview(data)) is not None
 
 
 def _parse(tensor: InputTensor, data: msgspec.Raw, datatype: Datatype, depth: int) -> tuple[Any, bool]:
@@ -166,11 +170,17 @@ def _to_array(values: Any, spec: TensorSpec, has_names: bool) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             if has_names:
                 # numpy reads the three names as the numbers that they stand for.
-                return np.array(values, dtype=object).astype(dtype)
+                named = np.array(values, dtype=object).astype(np.float64)
+                array = named.astype(dtype)
+                if (np.isfinite(named) != np.isfinite(array)).any():
+                    raise _too_far(spec)
+                return array
             return np.array(values, dtype=dtype)
     except OverflowError as error:
-        raise InvalidRequest(
-            f"input {spec.name!r} holds a number that {spec.datatype} cannot hold"
-        ) from error
+        raise _too_far(spec) from error
     except (ValueError, TypeError) as error:
         raise InvalidRequest(f"input {spec.name!r} is ragged: its nested lists differ in length") from error
+
+
+def _too_far(spec: TensorSpec) -> InvalidRequest:
+    return InvalidRequest(f"input {spec.name!r} holds a number that {spec.datatype} cannot hold")

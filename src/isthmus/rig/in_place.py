@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from isthmus import documents
 from isthmus.errors import (
+    AttemptLost,
     DigestMismatch,
     EnvironmentProblem,
     InvalidDocument,
     InvalidModel,
     IsthmusError,
     PermissionMissing,
+    PolicyViolation,
     TrainingFailed,
 )
 from isthmus.model import layout
 from isthmus.model.bundle import MODEL_FILE
 from isthmus.model.dataset import InPlace, Manifest
 from isthmus.model.job import Job
-from isthmus.model.judgement import JUDGEMENT_FILE, Judgement
+from isthmus.model.judgement import JUDGEMENT_FILE, Judgement, Scores
+from isthmus.model.policy import DataPolicy
 from isthmus.ports import Flag, GoOn, TrainingRun
 from isthmus.rig import judge, withheld
 from isthmus.rig.contract import Layout
@@ -36,9 +43,11 @@ from isthmus.rig.services import Report, RigSettings, Services
 from isthmus.rig.verified import Verified
 from isthmus.sync.collect import file_sha256, stream_sha256
 from isthmus.workflows.evaluate_model import fetch_champion
-from isthmus.workflows.loading import load_policy
+from isthmus.workflows.in_place import check_location
+from isthmus.workflows.loading import load_own_policy
 
 READERS = 4
+ELSEWHERE = "why stands in the rig's log"
 
 Persistently = Callable[[Callable[[], Any]], Any]
 """Calls until the service answers, or the attempt ends."""
@@ -75,11 +84,13 @@ class InPlaceData:
         """Verify every file, and link it to where the training contract has it.
 
         Raises:
+            PolicyViolation: the dataset's policy does not let them be read here, or what comes of them be sent.
             MissingFile, DigestMismatch, Refused: a file is gone, has changed, or is none of the dataset's.
             EnvironmentProblem: it cannot be read.
         """
+        self._policy()
         self._files = [find(file, self._data, self._home) for file in self._manifest.files]
-        with Verified(self._settings.folder) as memory:
+        with Verified(self._settings.folder, self._services.clock) as memory:
             known = memory.known(self._files)
             unknown = [found for found in self._files if known.get(found.path) != found.file.sha256]
             for found, sha256 in zip(unknown, self._digests(unknown, go_on), strict=True):
@@ -90,6 +101,25 @@ class InPlaceData:
             target = folders.data / (path if "/" in path else f"{found.file.channel}/{path}")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(found.path)
+
+    def _policy(self) -> DataPolicy:
+        """Return the dataset's policy, which lets its data lie here and their model leave.
+
+        Asked before a script starts and where the bytes would move: it may have changed since the plan.
+
+        Raises:
+            PolicyViolation: it does not, or there is none, or none that can be read.
+            Unavailable: the table did not answer until the attempt ended.
+        """
+        dataset = self._manifest.dataset
+        try:
+            own = self._persistently(lambda: load_own_policy(self._services.records, dataset))
+        except (PermissionMissing, InvalidDocument) as error:
+            raise PolicyViolation(
+                f"needs the data policy of {dataset}, for its files are read in place; this rig cannot read it "
+                f"({error}): have an administrator set it again (isthmus policy set), or update the rig"
+            ) from error
+        return check_location(dataset, self._data, own, self._settings.bucket_zone)
 
     def _digests(self, files: Sequence[Found], go_on: GoOn) -> Iterator[str]:
         def digest(found: Found) -> str:
@@ -113,39 +143,41 @@ class InPlaceData:
         """Return what of a run may be told; of one that went well, leave the judgement of its model beside it.
 
         Raises:
-            TrainingFailed: the data changed while the script ran.
+            PolicyViolation: the policy changed meanwhile, and nothing may leave.
+            TrainingFailed: the data changed while the script ran, or the model while it was judged.
             InvalidModel, InvalidInput: the model cannot be scored on them.
             AttemptLost: ``stop`` was set meanwhile.
+            Unavailable: the table did not answer until the attempt ended; so nothing is sent.
         """
         if run.stopped:
             return run
-        kept = self._withhold(folders)
+        _remove(folders.root / JUDGEMENT_FILE)
+        kept = self._withhold(folders, failed=run.exit_code != 0)
         if run.exit_code == 0:
-            self._check_unchanged()
+            self._check_unchanged(stop)
             self._judge(job, folders, run_id, stop, kept)
         if not kept:
             return run
         return dataclasses.replace(run, tail=f"what it printed may not leave the rig: there it is in {kept}")
 
-    def _withhold(self, folders: Layout) -> str:
+    def _withhold(self, folders: Layout, *, failed: bool) -> str:
         """Take out of the attempt's folder what may not leave; return where it is now, or an empty text."""
-        dataset, zone = self._manifest.dataset, self._settings.bucket_zone
         try:
-            # Asked where the bytes would move: the policy may have changed since the plan.
-            policy = self._persistently(lambda: load_policy(self._services.records, dataset))
-        except (PermissionMissing, InvalidDocument):
-            policy = None
-        if policy is not None and policy.lets_checkpoints_lie_in(zone):
+            policy = self._policy()
+        except PolicyViolation:
+            withheld.keep(folders, self._settings.folder, model=True)
+            raise
+        if policy.lets_checkpoints_lie_in(self._settings.bucket_zone):
             return ""
-        return str(withheld.keep(folders, self._settings.folder))
+        return str(withheld.keep(folders, self._settings.folder, model=failed))
 
-    def _check_unchanged(self) -> None:
+    def _check_unchanged(self, stop: Flag) -> None:
+        def go_on() -> None:
+            if stop.is_set():
+                raise AttemptLost("the attempt was stopped while its data were verified")
+
         for found in self._files:
-            try:
-                same = Facts.of(found.path.lstat()) == found.facts
-            except OSError:
-                same = False
-            if not same:
+            if not _is_same(found, self._data, go_on):
                 raise TrainingFailed(
                     f"needs {found.file.path} of {self._data} unchanged while the script runs; it was changed "
                     "meanwhile: let the agent's user read the data, and not write them"
@@ -153,10 +185,11 @@ class InPlaceData:
 
     def _judge(self, job: Job, folders: Layout, run_id: str, stop: Flag, kept: str) -> None:
         """Score the model and the champion here; what the cloud decides by is their accuracy alone."""
-        model, work = folders.model / MODEL_FILE, folders.root / "judge"
+        model = folders.model / MODEL_FILE
         if job.evaluation is None or model.is_symlink() or not model.is_file():
             raise InvalidModel(f"the attempt left no {MODEL_FILE} that could be judged")
-        work.mkdir()
+        work = Path(tempfile.mkdtemp(prefix="judge-", dir=folders.root))
+        sha256 = file_sha256(model)
         champion, bundle = self._champion(job.model, work)
         paths = {job.evaluation.inputs.path, job.evaluation.labels.path}
         request = judge.Request(
@@ -165,6 +198,17 @@ class InPlaceData:
             candidate=judge.Model(path=str(model), preprocessing=job.preprocessing),
             champion=champion,
         )
+        scores = self._scores(request, work, run_id, stop, kept)
+        if file_sha256(model) != sha256:
+            raise TrainingFailed(
+                f"needs a {MODEL_FILE} that stays as it is while it is judged; it was changed meanwhile: let no "
+                "process of the script outlive it"
+            )
+        judgement = Judgement(scores=scores, model=sha256, champion_bundle=bundle)
+        write(folders.root / JUDGEMENT_FILE, documents.encode(judgement))
+
+    def _scores(self, request: judge.Request, work: Path, run_id: str, stop: Flag, kept: str) -> Scores:
+        """Score both. Why that failed may tell of values: where logs may not leave, it is said here alone."""
         try:
             scores = judge.judge(
                 request, work, run_id=run_id, stop=stop, on_line=lambda line: self._report("judge", line=line)
@@ -172,13 +216,12 @@ class InPlaceData:
         except IsthmusError as error:
             if not kept:
                 raise
-            # It may tell of values; so it is said here alone.
             self._report("not judged", error=str(error))
-            raise type(error)(
-                "the model could not be judged where its data lie; why stands in the rig's log"
-            ) from error
-        judgement = Judgement(scores=scores, model=file_sha256(model), champion_bundle=bundle)
-        write(folders.root / JUDGEMENT_FILE, documents.encode(judgement))
+            raise type(error)(f"the model could not be judged where its data lie; {ELSEWHERE}") from error
+        if not kept or not scores.incomparable:
+            return scores
+        self._report("champion not judged", error=scores.incomparable)
+        return msgspec.structs.replace(scores, incomparable=ELSEWHERE)
 
     def _champion(self, model: str, work: Path) -> tuple[judge.Model | None, str]:
         """Return the model in service and its bundle's digest; looked for now, as late as can be."""
@@ -188,6 +231,28 @@ class InPlaceData:
             return None, ""
         path, served = self._persistently(lambda: fetch_champion(item, services.blobs, work))
         return judge.Model(path=str(path), preprocessing=served.preprocessing), str(item["bundle"])
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever a script put there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_same(found: Found, data: InPlace, go_on: GoOn) -> bool:
+    """Whether a file has the bytes that it had. A backup by hard links changes a file's times, and none of these."""
+    try:
+        now = Facts.of(found.path.lstat())
+    except OSError:
+        return False
+    was = found.facts
+    if now == was:
+        return True
+    if (now.device, now.inode, now.size_bytes) != (was.device, was.inode, was.size_bytes):
+        return False
+    return _digest(dataclasses.replace(found, facts=now), data, go_on) == found.file.sha256
 
 
 def _digest(found: Found, data: InPlace, go_on: GoOn) -> str:

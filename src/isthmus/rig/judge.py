@@ -9,15 +9,24 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import time
 from pathlib import Path
 
 import msgspec
 
 from isthmus import documents, errors
-from isthmus.errors import AttemptLost, DigestMismatch, EnvironmentProblem, InvalidModel, IsthmusError
+from isthmus.errors import (
+    AttemptLost,
+    DigestMismatch,
+    EnvironmentProblem,
+    InvalidDocument,
+    InvalidModel,
+    IsthmusError,
+)
 from isthmus.model.job import Evaluation
 from isthmus.model.judgement import Scores
 from isthmus.model.processing import PreStep
+from isthmus.model.units import format_seconds
 from isthmus.planning.placement import JUDGES_WITH
 from isthmus.ports import Engine, Flag
 from isthmus.rig.child import Child, OnLine, Record
@@ -26,6 +35,8 @@ from isthmus.rig.joblog import JobLog
 LIMIT_SECONDS = 900
 LOG_BYTES = 2**20
 GRACE_SECONDS = 5.0
+KILLED = 128
+"""Exit codes from here on say which signal ended a process."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,29 +80,55 @@ def check_possible() -> None:
         )
 
 
-def judge(request: Request, folder: Path, *, run_id: str, stop: Flag, on_line: OnLine) -> Scores:
-    """Return the scores. ``folder`` is for what the process reads and writes; ``run_id`` names it, as a training's.
+def judge(
+    request: Request,
+    folder: Path,
+    *,
+    run_id: str,
+    stop: Flag,
+    on_line: OnLine,
+    python: str = sys.executable,
+    limit_seconds: float = LIMIT_SECONDS,
+) -> Scores:
+    """Return the scores. ``folder``, a fresh one, is for what the process reads and writes; ``run_id`` names it, as a
+    training's.
 
     Raises:
         AttemptLost: ``stop`` was set meanwhile.
+        EnvironmentProblem: the process was killed (this machine's memory is full, say), or could not answer.
         InvalidInput, InvalidModel: files or model are not what the job says of them.
     """
     asked, answered = folder / "request.json", folder / "answer.json"
     asked.write_bytes(documents.encode(request))
-    answered.unlink(missing_ok=True)
     variables = {"PATH": os.defpath, "ORT_DISABLE_TELEMETRY": "1", "HOME": str(folder)}
-    command = [sys.executable, "-P", "-m", "isthmus.rig.judge", str(asked), str(answered)]
+    command = [python, "-P", "-m", "isthmus.rig.judge", str(asked), str(answered)]
     with JobLog(folder / "judge.log", head_bytes=LOG_BYTES, tail_bytes=LOG_BYTES) as log:
         child = Child(run_id, folder, variables, Record(log, (on_line,)), stop, GRACE_SECONDS)
-        code = child.run(command, LIMIT_SECONDS)
+        started = time.monotonic()
+        code = child.run(command, limit_seconds)
     if stop.is_set():
         raise AttemptLost("the attempt was stopped while its model was judged")
-    if not answered.is_file():
-        raise InvalidModel(f"the model could not be judged: what scores it ended with exit code {code}")
-    answer = documents.decode(Answer, answered.read_bytes(), "the judge's answer")
+    if not answered.is_file() and time.monotonic() - started >= limit_seconds:
+        raise InvalidModel(
+            f"needs a model that is judged within {format_seconds(limit_seconds)}; it took longer"
+        )
+    answer = _answer(answered, code)
     if answer.scores is None:
         raise _named(answer)
     return answer.scores
+
+
+def _answer(path: Path, code: int) -> Answer:
+    """Raises EnvironmentProblem where this machine is to blame, InvalidModel where the model may be."""
+    said = f"the model could not be judged: what scores it ended with exit code {code}"
+    if code >= KILLED:
+        raise EnvironmentProblem(said)
+    if not path.is_file():
+        raise InvalidModel(said)
+    try:
+        return documents.decode(Answer, path.read_bytes(), "the judge's answer")
+    except InvalidDocument as error:  # a full disk, say
+        raise EnvironmentProblem(f"{said}, and its answer cannot be read: {error}") from error
 
 
 def _named(answer: Answer) -> IsthmusError:

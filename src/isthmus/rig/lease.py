@@ -253,15 +253,17 @@ class Keeper:
         if self._closed.wait(look_seconds):
             return
         while not self.lost.is_set():
+            answered = True
             try:
                 self._step()
             except Exception as error:
                 # Whatever it is (no route, a throttled table, a bug below): a training is not given up
                 # for it. If it lasts longer than the tolerance, Step Functions decides.
+                answered = False
                 self._report("heartbeat failed", job_key=self._work.job_key, error=str(error))
             if self._closed.wait(self._beat_seconds if self.token.is_set() else look_seconds):
                 return
-            if not self.token.is_set():
+            if answered and not self.token.is_set():
                 self._miss(look_seconds)
             look_seconds = min(2 * look_seconds, self._poll_seconds)
 

@@ -159,9 +159,9 @@ class JobRunner:
             if code == 0 and not stop.is_set():
                 code = child.run(place.wrap(_export(training, place)), EXPORT_SECONDS)
         if code == ENGINE_FAILED and image_of(training) and not layout.failure.is_file():
-            raise EnvironmentProblem(
-                f"the container could not be run: {record.tail[-1] if record.tail else ''}"
-            )
+            # Of data that are read in place a line may tell, whoever printed it; the rig's log has it.
+            said = "why stands in the rig's log" if request.reads else "".join([*record.tail][-1:])
+            raise EnvironmentProblem(f"the container could not be run: {said}")
         return TrainingRun(
             exit_code=code,
             tail=_with_failure("\n".join(record.tail), layout.failure),

@@ -54,8 +54,9 @@ class Standby:
         lifeline, its output the command's.
 
         Raises:
-            OSError: no process can be started.
+            OSError: no process can be started, or there is no such folder.
         """
+        os.stat(folder)
         kind = _kind_of(command, variables)
         with self._lock:
             process, self._waiting = self._waiting, None

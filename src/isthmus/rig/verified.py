@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
+from isthmus.ports import Clock
 from isthmus.rig.data_roots import Facts, Found
 
 NAME = "verified.db"
@@ -28,14 +28,18 @@ TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, facts TEXT NOT
 
 
 class Verified:
-    """The memory of one agent, in its folder. Entered by one attempt at a time, from one thread."""
+    """The memory of one agent, in its folder. Entered by one attempt at a time, from one thread, once it has looked
+    for its files and before it reads a byte of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self._path = folder / NAME
+        self._clock = clock
+        self._since_ns = 0
         self._memory: sqlite3.Connection | None = None
         self._fresh: list[tuple[bytes, str, str]] = []
 
     def __enter__(self) -> Verified:
+        self._since_ns = int(self._clock.now() * 1e9)
         with contextlib.suppress(OSError, sqlite3.Error):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._memory = sqlite3.connect(self._path)
@@ -71,7 +75,8 @@ class Verified:
 
     def remember(self, file: Found, sha256: str) -> None:
         """Note the digest that a file had."""
-        if time.time_ns() - file.facts.modified_ns > RECENT_NS:
+        # Both: a copy can bring an old modification time along.
+        if self._since_ns - max(file.facts.modified_ns, file.facts.changed_ns) > RECENT_NS:
             self._fresh.append((os.fsencode(file.path), _text(file.facts), sha256))
 
 

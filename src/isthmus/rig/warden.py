@@ -79,7 +79,7 @@ def _kill(process_id: int, run_id: str) -> bool:
     return False
 
 
-def _watch_lifeline(run_id: str, end: list[str]) -> None:
+def _watch_lifeline(process_group: int, run_id: str, end: list[str]) -> None:
     """Wait for the end of standard input, which only the agent's end brings, and kill the run."""
     while os.read(0, 1024):
         continue
@@ -87,6 +87,9 @@ def _watch_lifeline(run_id: str, end: list[str]) -> None:
         # Without the run's id: killing must not kill who kills.
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(end, stdin=subprocess.DEVNULL, timeout=END_SECONDS, check=False)
+    # By its group first: an interpreter that waited may not show the run's id yet.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process_group, signal.SIGKILL)
     kill_run(run_id)
 
 
@@ -109,7 +112,7 @@ def watch(run_id: str, command: list[str], variables: dict[str, str], warm: Wait
     if process is None:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
     _pass_on(process)
-    threading.Thread(target=_watch_lifeline, args=(run_id, end), daemon=True).start()
+    threading.Thread(target=_watch_lifeline, args=(process.pid, run_id, end), daemon=True).start()
     code = process.wait()
     # What the script started and left behind must not hold the GPU, nor the log open.
     kill_run(run_id)

@@ -14,8 +14,10 @@ FOLDER = "withheld"
 KEPT_SECONDS = 30 * 86_400
 
 
-def keep(folders: Layout, folder: Path) -> Path:
+def keep(folders: Layout, folder: Path, *, model: bool) -> Path:
     """Move it to a folder of its own below ``folder``, the rig's; return that. What is older than a month goes.
+
+    ``model``: the model's folder is among it; of a run that failed, whatever its script wrote may lie there.
 
     Raises:
         OSError: it cannot be moved.
@@ -24,7 +26,8 @@ def keep(folders: Layout, folder: Path) -> Path:
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
     _remove_old(kept.parent)
-    for path in (folders.log, folders.failure, folders.output_data):
+    paths = [folders.log, folders.failure, folders.output_data]
+    for path in [*paths, folders.model] if model else paths:
         if os.path.lexists(path):
             os.replace(path, kept / path.name)
     folders.output_data.mkdir(parents=True, exist_ok=True)

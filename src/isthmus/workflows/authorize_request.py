@@ -24,6 +24,8 @@ FRESH_SECONDS = 600
 """How long keys are taken as the issuer's without asking again."""
 ASK_AGAIN_SECONDS = 60
 """A token with an unknown key makes us ask no more often: whoever sends such tokens asks nobody for us."""
+TRY_AGAIN_SECONDS = 2
+"""How soon the issuer is asked again when it failed to answer, or gave no key, and nothing known serves on."""
 STALE_SECONDS = 24 * 3600
 """How long known keys serve while the issuer does not answer."""
 MAX_TOKEN_CHARACTERS = 8192
@@ -91,27 +93,30 @@ class _Keys:
         self._fetch, self._clock = fetch, clock
         self._known: dict[str, PyJWK] = {}
         self._fetched_at = self._asked_at = -float("inf")
+        self._failed = False
 
     def find(self, kid: str) -> PyJWK:
         """Return the key of that id. Raises ValueError when the issuer has none; Unavailable."""
         now = self._clock.now()
         if kid not in self._known or now - self._fetched_at > FRESH_SECONDS:
-            self._look_up(now)
+            self._look_up(kid, now)
         if now - self._fetched_at > STALE_SECONDS:
             raise Unavailable("the issuer's keys cannot be had")
         if kid not in self._known:
             raise ValueError("no key of the issuer has the token's kid")
         return self._known[kid]
 
-    def _look_up(self, now: float) -> None:
-        if now - self._asked_at < ASK_AGAIN_SECONDS:
+    def _look_up(self, kid: str, now: float) -> None:
+        serves_on = kid in self._known and now - self._fetched_at <= STALE_SECONDS
+        urgent = not serves_on and (self._failed or not self._known)
+        if now - self._asked_at < (TRY_AGAIN_SECONDS if urgent else ASK_AGAIN_SECONDS):
             return
-        self._asked_at = now
+        self._asked_at, self._failed = now, True
         try:
             self._known = _read_keys(self._fetch())
         except (Unavailable, InvalidDocument):
             return  # what is known serves on, for a while
-        self._fetched_at = now
+        self._fetched_at, self._failed = now, False
 
 
 def _read_keys(raw: bytes) -> dict[str, PyJWK]:

@@ -7,7 +7,8 @@ header ``Isthmus-Handover-Answer: allowed`` an answer that is too large comes as
 
 S3 checks size and digest when the body is put, the model's function when it reads it; both are part of
 the object's key with the time until which it is taken, so an id that somebody made up names nothing.
-A body that is put twice lies under one name. A lifecycle rule removes what is a day old.
+A body that is put twice lies under one name. By a lifecycle rule what is a day old expires, and its bytes,
+a version that is no longer current, are removed when they were that for a day.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import msgspec
 
 from isthmus.errors import InvalidRequest, PayloadTooLarge
 from isthmus.inference.events import texts_of
+from isthmus.inference.messages import Offer, Wish
 from isthmus.model import layout
-from isthmus.model.blob import Sha256
 from isthmus.model.units import MIB
 from isthmus.ports import Clock, Presigner
 
@@ -39,23 +40,6 @@ OFFER_SECONDS = 900
 MAX_ASKED_BYTES = 4096
 ASKED = 'handover is asked with {"size_bytes": …, "sha256": "…"} as JSON'
 _ID = re.compile(r"(?P<until>[0-9]{10,12})-(?P<size>[0-9]{1,12})-(?P<sha256>[0-9a-f]{64})")
-
-
-class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body that a caller wants to hand over."""
-
-    size_bytes: int
-    sha256: Sha256
-
-
-class Offer(msgspec.Struct, frozen=True):
-    """Where to put a body: ``method`` on ``url`` with exactly these headers, until ``expires_at`` (UTC seconds)."""
-
-    id: str
-    method: str
-    url: str
-    headers: dict[str, str]
-    expires_at: int
 
 
 class HandOver:
@@ -82,7 +66,8 @@ class HandOver:
         grant = self._presigner.to_put(
             key, size_bytes=wish.size_bytes, sha256=wish.sha256, seconds=OFFER_SECONDS
         )
-        return Offer(name, "PUT", grant.url, dict(grant.headers), until)
+        headers = dict(grant.headers)
+        return Offer(id=name, method="PUT", url=grant.url, headers=headers, expires_at=until)
 
     def passed(self, model: str, event: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what the model's function is given for a request with one of the headers, else None.

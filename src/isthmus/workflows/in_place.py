@@ -65,12 +65,23 @@ def check_upload(dataset: str, policy: DataPolicy, bucket_zone: str) -> None:
         )
 
 
-def check_location(dataset: str, in_place: InPlace, policy: DataPolicy, bucket_zone: str) -> None:
+def check_location(
+    dataset: str, in_place: InPlace, policy: DataPolicy | None, bucket_zone: str
+) -> DataPolicy:
     """Ask whether raw data may lie where they do, and whether what is learnt from them may come to the bucket.
+
+    ``policy``: the dataset's own. Without one (None) nothing is read in place, for whoever pushes chooses the name.
+    Returned is the policy that lets them.
 
     Raises:
         PolicyViolation: the message has need, have and do.
     """
+    if policy is None:
+        raise PolicyViolation(
+            f"needs a data policy of {dataset} itself, for its files are read in {in_place}; it has none: have an "
+            f"administrator set one (isthmus policy set {dataset} --zones {in_place.zone}), or push under "
+            "a name with one"
+        )
     if not policy.allows_zone(in_place.zone):
         raise PolicyViolation(
             f"needs a data policy of {dataset} that lets raw data lie in {in_place.zone}, where {in_place} is; it lets "
@@ -81,11 +92,12 @@ def check_location(dataset: str, in_place: InPlace, policy: DataPolicy, bucket_z
             f"needs a data policy of {dataset} that lets results leave {in_place.zone}, for the trained model comes to "
             f"{bucket_zone}; it lets nothing leave: have it changed to --may-leave results"
         )
+    return policy
 
 
-def check_policy(manifest: Manifest, policy: DataPolicy, bucket_zone: str) -> None:
-    """Ask either of a manifest. Raises PolicyViolation."""
+def check_policy(manifest: Manifest, policy: DataPolicy | None, bucket_zone: str) -> None:
+    """Ask either of a manifest. ``policy``: the dataset's own, or None. Raises PolicyViolation."""
     if manifest.in_place is not msgspec.UNSET:
         check_location(manifest.dataset, manifest.in_place, policy, bucket_zone)
     elif manifest.files:
-        check_upload(manifest.dataset, policy, bucket_zone)
+        check_upload(manifest.dataset, policy or DataPolicy(), bucket_zone)

@@ -24,5 +24,11 @@ def load_manifest(blobs: BlobStore, job_key: str) -> Manifest:
 
 def load_policy(records: Records, dataset: str) -> DataPolicy:
     """Return the dataset's policy; without a record, data may lie with every device of the team."""
+    own = load_own_policy(records, dataset)
+    return DataPolicy() if own is None else own
+
+
+def load_own_policy(records: Records, dataset: str) -> DataPolicy | None:
+    """Return the policy that an administrator set for the dataset, or None."""
     item = records.get(layout.dataset_pk(dataset), layout.POLICY)
-    return documents.convert(DataPolicy, item["policy"], f"the policy of {dataset}") if item else DataPolicy()
+    return documents.convert(DataPolicy, item["policy"], f"the policy of {dataset}") if item else None

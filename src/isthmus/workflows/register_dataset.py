@@ -22,7 +22,7 @@ from isthmus.model.units import format_bytes
 from isthmus.ports import BlobStore, Records
 from isthmus.workflows.compose_file import compose_file
 from isthmus.workflows.in_place import check_policy
-from isthmus.workflows.loading import load_policy
+from isthmus.workflows.loading import load_own_policy
 from isthmus.workflows.start_pipeline import manifest_job_key, version_digest
 
 MAX_FILES = 20_000
@@ -61,7 +61,7 @@ def register_dataset(
         PolicyViolation: the dataset's policy does not let its files lie where they do.
     """
     manifest = _read_manifest(manifest_key, job_key, blobs)
-    check_policy(manifest, load_policy(records, manifest.dataset), bucket_zone)
+    check_policy(manifest, load_own_policy(records, manifest.dataset), bucket_zone)
     job = _read_job(manifest, blobs)
     if manifest.in_place is msgspec.UNSET:
         _check_files(manifest, blobs)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from isthmus.errors import InvalidRequest, Throttled, Unavailable, UnknownModel, WrongMethod
-from isthmus.inference.events import to_proxy
+from isthmus.inference.events import texts_of, to_proxy
 from isthmus.inference.routes import route_of
 from isthmus.inference.server_answers import answer_for_server
 from isthmus.model import layout
@@ -23,6 +23,8 @@ from isthmus.workflows.shadows import Shadows
 LIVE = "live"
 KEPT = ("httpMethod", "path", "queryStringParameters", "headers", "body", "isBase64Encoded")
 """Of the event, what a model's function is given."""
+CREDENTIALS = ("authorization", "x-api-key", "x-amz-security-token")
+"""Headers that let the caller in, and are nobody else's business: no model's, and no candidate's."""
 RETRY_AFTER_SECONDS = 1
 _MODEL = re.compile(
     r"^/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[1-9][0-9]{0,8})(?=/|$))?(?:/(?P<rest>.*))?$"
@@ -38,13 +40,15 @@ def route_inference(
     settings: ServingSettings | None = None,
     shadows: Shadows | None = None,
     hand_over: HandOver | None = None,
+    reached: Callable[[str], object] | None = None,
 ) -> dict[str, Any]:
     """Answer an API Gateway proxy event with a proxy response (Open Inference Protocol v2).
 
     ``settings`` say which models have a shadow, ``shadows`` send it its share of the requests, and
     ``hand_over`` lets bodies over Lambda's limit come through the bucket; without them there is none of it.
+    ``reached`` is told the model's name when its own function answered or failed: nobody made it up.
     """
-    router = _Router(stack, functions, records, settings, shadows, hand_over)
+    router = _Router(stack, functions, records, settings, shadows, hand_over, reached)
     try:
         return router.answer(event)
     except WrongMethod as error:
@@ -74,16 +78,18 @@ class _Router:
         settings: ServingSettings | None,
         shadows: Shadows | None,
         hand_over: HandOver | None,
+        reached: Callable[[str], object] | None,
     ) -> None:
         self._stack, self._functions, self._records = stack, functions, records
         self._settings, self._shadows, self._hand_over = settings, shadows, hand_over
+        self._reached = reached
 
     def answer(self, event: Mapping[str, Any]) -> dict[str, Any]:
         path, method = str(event.get("path", "")).rstrip("/"), str(event.get("httpMethod", ""))
         if match := _MODEL.match(path):
             return self._of_model(match["model"], match["version"] or "", match["rest"] or "", event)
         route = route_of(method, path or "/")
-        if answer := answer_for_server(route):
+        if answer := answer_for_server(route, hand_over=self._hand_over is not None):
             return to_proxy(answer)
         # Before the first model there is nothing that could answer.
         ready = bool(self._records.query(layout.CHAMPIONS))
@@ -97,13 +103,20 @@ class _Router:
         if rest == "handover" and self._hand_over is not None:
             return self._offer(model, event, self._hand_over)
         request = {"requestId": (event.get("requestContext") or {}).get("requestId", "")}
-        passed = {**{name: event.get(name) for name in KEPT}, "requestContext": request}
+        headers = {k: v for k, v in texts_of(event, "headers").items() if k.lower() not in CREDENTIALS}
+        passed = {
+            **{name: event.get(name) for name in KEPT},
+            "headers": headers,
+            "requestContext": request,
+        }
         if self._hand_over is not None and (handed := self._hand_over.passed(model, event)):
             passed["handover"] = handed
         started = time.perf_counter()
         answer = self._forward(model, version, passed)
         if self._shadows is None or self._settings is None or version or rest != "infer":
             return answer
+        if "handover" in passed:
+            return answer  # a candidate would be given the caller's addresses, and write to them
         if answer["statusCode"] == 200 and (shadow := self._settings.shadow(model)):
             self._shadows.offer(model, shadow, passed, answer, (time.perf_counter() - started) * 1000)
         return answer
@@ -119,6 +132,8 @@ class _Router:
             return respond(429, {"error": sentence}, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
         except Unavailable:
             return respond(503, {"error": f"the model {model} did not answer in time; try again"})
+        if self._reached is not None:
+            self._reached(model)
         if answer.error:
             # The cause stays in the model's own log: it may quote the request.
             return respond(502, {"error": f"the model {model} failed to answer ({answer.error})"})
@@ -136,7 +151,8 @@ class _Router:
 
     def _offer(self, model: str, event: Mapping[str, Any], hand_over: HandOver) -> dict[str, Any]:
         if event.get("httpMethod") != "POST":
-            return respond(405, {"error": f"handover is asked with POST, not {event.get('httpMethod')}"})
+            method = str(event.get("httpMethod"))[:20]
+            raise WrongMethod(f"handover is asked with POST, not {method!r}", "POST")
         if model not in {item["model"] for item in self._records.query(layout.CHAMPIONS)}:
             raise UnknownModel(f"there is no model {model!r} in service")
         return respond(200, hand_over.offer(model, event))

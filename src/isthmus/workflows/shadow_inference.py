@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT_SECONDS = 30 * 24 * 3600
+LARGEST = 1e100
+"""What is beyond is recorded as this: DynamoDB's numbers end at 1e126, CloudWatch's at 2^360."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -110,17 +112,25 @@ def _compare(live: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float 
         return None, None, "outputs that are no numbers"
     differences = [_difference(found[name], array) for name, array in wanted.items()]
     name = next(iter(wanted))
-    return max(differences, default=None), _agreement(found[name], wanted[name]), ""
+    agreement = _agreement(found[name], wanted[name])
+    finite = [difference for difference in differences if difference is not None]
+    if len(finite) < len(differences):
+        return None, agreement, "numbers that are not finite"
+    return max(finite, default=None), agreement, ""
 
 
-def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> float | None:
+    """Return None when a gap is not finite: a NaN or an infinity on either side."""
     import numpy as np
 
     if not b.size:
         return 0.0
     a, b = a.astype(np.float64), b.astype(np.float64)
-    gap = np.nan_to_num(np.abs(a - b), nan=np.finfo(np.float64).max)
-    return float(gap.max() / max(1.0, float(np.nan_to_num(np.abs(b)).max())))
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(a - b)
+    if not np.isfinite(gap).all():
+        return None
+    return min(float(gap.max()) / max(1.0, float(np.abs(b).max())), LARGEST)
 
 
 def _agreement(a: NDArray[Any], b: NDArray[Any]) -> float | None:

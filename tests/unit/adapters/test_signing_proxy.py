@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,10 +57,17 @@ def signed_rightly(request: HttpRequest) -> bool:
     return auth.signature(auth.string_to_sign(again, auth.canonical_request(again)), again) == found[2]
 
 
+class Elsewhere(EdgeServer):
+    """Stands for a server that is not on this machine: it is asked under any name."""
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        return self.service.handle(request)
+
+
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     behind = Gateway()
-    server = EdgeServer(behind, 0, max_request_bytes=1_000_000)
+    server = Elsewhere(behind, 0, max_request_bytes=1_000_000)
     server.start()
     for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -88,7 +96,13 @@ def ask(proxy: http.client.HTTPConnection, *arguments: Any, **more: Any) -> tupl
 
 @pytest.mark.parametrize(
     "path",
-    ["/v2", "/v2/models/a%20b/ready", "/v2/models/digits/classify?top_k=3&x=a%2Fb", "/v2/models/%25/ready"],
+    [
+        "/v2",
+        "/v2/models/a%20b/ready",
+        "/v2/models/v1..2/ready?x=..",
+        "/v2/models/digits/classify?top_k=3&x=a%2Fb",
+        "/v2/models/%25/ready",
+    ],
 )
 def test_it_signs_what_it_passes_on(proxy: http.client.HTTPConnection, path: str) -> None:
     status, body = ask(proxy, "GET", path)
@@ -121,11 +135,19 @@ def test_bytes_and_headers_pass_in_both_directions(
         ("/", {}, 404),
         ("/v20", {}, 404),
         ("/other", {}, 404),
-        ("http://example.com/v2", {}, 404),
+        ("http://example.com/v2", {"Host": "127.0.0.1"}, 404),
         ("/v2", {"Host": "evil.example"}, 403),
         ("/v2", {"Host": "127.0.0.1.evil.example:80"}, 403),
         ("/v2", {"Origin": "https://evil.example"}, 403),
         ("/v2", {"Host": "[::1"}, 403),
+        ("/v2", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("/v2/../../prod/admin", {}, 400),
+        ("/v2/..", {}, 400),
+        ("/v2/models/./ready", {}, 400),
+        ("/v2/%2e%2E/prod", {}, 400),
+        ("/v2/..%2Fprod", {}, 400),
+        ("/v2/..\\prod", {}, 400),
+        ("/v2/..#x", {}, 400),
     ],
 )
 def test_whom_it_does_not_serve(
@@ -165,3 +187,30 @@ def test_an_api_that_is_away_is_502(
     monkeypatch.setenv(ENDPOINT_VARIABLES[0], "http://127.0.0.1:9")
     status, body = ask(proxy, "GET", "/v2")
     assert (status, "did not answer" in json.loads(body)["error"]) == (502, True)
+
+
+SPENT = '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}'
+
+
+@pytest.mark.parametrize(
+    "command", ["/bin/false", "/nowhere/sign-in", "/bin/echo oops", f"/bin/echo '{SPENT}'"]
+)
+def test_credentials_that_cannot_be_had_are_401(
+    proxy: http.client.HTTPConnection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {command}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    status, body = ask(proxy, "GET", "/v2")
+    assert status == 401
+    assert json.loads(body)["error"].startswith("AWS credentials are needed to sign the request")
+
+
+def test_a_profile_that_is_not_there_is_401(
+    proxy: http.client.HTTPConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    status, body = ask(proxy, "GET", "/v2")
+    assert (status, "nobody" in json.loads(body)["error"]) == (401, True)

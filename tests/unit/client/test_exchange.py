@@ -262,7 +262,7 @@ def metadata(*extensions: str) -> HttpResponse:
     [
         (metadata("binary_tensor_data"), b"bytes"),
         (metadata(), b"text"),
-        (error_response(403, "no"), b"text"),
+        (error_response(404, "no"), b"text"),
         (HttpResponse(200, b"<html>"), b"text"),
     ],
 )
@@ -285,3 +285,29 @@ def test_a_place_that_does_not_tell_its_extensions_is_passed_over() -> None:
     world = World(edge=[GONE], cloud=[metadata(), OK])
     _, trip = world.run(wants_binary=True)
     assert (world.asked, trip.place) == (["edge/v2", "cloud/v2", "cloud"], "cloud")
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+def test_a_server_that_cannot_tell_its_extensions_now_is_asked_again(status: int) -> None:
+    world, sent = World(cloud=[error_response(status, "no"), OK, metadata("binary_tensor_data"), OK]), []
+
+    def write(binary: bool) -> tuple[dict[str, str], bytes]:
+        sent.append(binary)
+        return {}, b""
+
+    for _ in range(3):
+        world.run(form=write, wants_binary=True)
+    assert (world.asked, sent) == (
+        ["cloud/v2", "cloud", "cloud/v2", "cloud", "cloud"],
+        [False, True, True],
+    )
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_asking_for_extensions_in_vain_is_an_attempt(attempts: int) -> None:
+    world = World(cloud=[GONE])
+    with pytest.raises(Unavailable, match="the cloud did not answer: no connection"):
+        world.run(wants_binary=True, attempts=attempts)
+    assert world.asked == ["cloud/v2"] * attempts
+    world = World(cloud=[GONE, metadata(), OK])
+    assert world.run(wants_binary=True)[1].attempts == 2

@@ -119,7 +119,7 @@ def test_concurrent_requests_get_their_own_answers(core: EdgeCore) -> None:
         (b"POST /v2 HTTP/1.1\r\ncontent-length: 10\r\n\r\nshort", 400),
         (b"POST /v2 HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", 413),
         (b"nonsense\r\n\r\n", 400),
-        (b"BREW /v2 HTTP/1.1\r\n\r\n", 405),
+        (b"BREW /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n", 405),
         (b"GET /v2 HTTP/3.0\r\n\r\n", 400),
         (b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n", 414),
     ],
@@ -132,14 +132,40 @@ def test_bad_transfers_are_refused_as_json_and_closed(core: EdgeCore, data: byte
     assert b"Python" not in head
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost"}, 200),
+        ({"Host": "LOCALHOST:8770", "Origin": "http://localhost:8770", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "evil.example:8770", "Origin": "http://evil.example:8770"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": ""}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "localhost:8770", "Origin": "http://localhost:3000"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_no_web_page_is_answered(
+    connection: http.client.HTTPConnection, headers: dict[str, str], status: int
+) -> None:
+    """A page that a browser on the device shows must not ask its models, whatever name it gives to it."""
+    found, body = ask(connection, "POST", INFER, body=BODY, headers=headers)
+    assert (found, "error" in body) == (status, status == 403)
+
+
 def test_an_answer_to_head_has_no_body(core: EdgeCore) -> None:
-    head, _, body = talk(core, b"HEAD /v2 HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
+    head, _, body = talk(core, b"HEAD /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n").partition(b"\r\n\r\n")
     assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 405 Method Not Allowed", b"")
     assert b"allow: GET" in head
 
 
 def test_expect_continue_is_answered_at_once(core: EdgeCore) -> None:
-    head = f"POST {INFER} HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: {len(BODY)}\r\n\r\n"
+    head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n"
+    head += f"content-length: {len(BODY)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", core.server.port), timeout=5) as raw:
         raw.sendall(head.encode())
         assert raw.recv(100).startswith(b"HTTP/1.1 100")

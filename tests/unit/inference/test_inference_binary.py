@@ -18,14 +18,16 @@ from onnx import TensorProto
 
 from isthmus.errors import InvalidModel, InvalidRequest
 from isthmus.inference.binary import HEADER, read_binary, write_binary
+from isthmus.inference.bundle import Bundle
 from isthmus.inference.datatypes import NUMPY, from_numpy
 from isthmus.inference.engine import OnnxEngine
-from isthmus.inference.events import MAX_BINARY_BYTES, to_proxy
-from isthmus.inference.http import HttpRequest, HttpResponse
+from isthmus.inference.events import MAX_BINARY_BYTES, MAX_LAMBDA_BYTES, RESPONSE_ROOM_BYTES, to_proxy
+from isthmus.inference.http import HttpRequest, HttpResponse, json_response
+from isthmus.inference.infer import MAX_JSON_BYTES
 from isthmus.inference.lambda_handler import answer
 from isthmus.inference.onnx_model import describe_onnx
 from isthmus.inference.served import ServedModel
-from isthmus.inference.service import ModelService
+from isthmus.inference.service import ModelService, served
 from isthmus.inference.tensors import InputTensor
 from isthmus.model.bundle import BundleManifest, Lineage, TensorSpec
 
@@ -129,7 +131,8 @@ def told(service: ModelService, data: bytes, header: object, **headers: str) -> 
         ({"inputs": [{**described("x", X), "parameters": {}}]}, [RAW], "add up to 0, but 16 bytes"),
         ({"inputs": [{**described("x", X), "parameters": {}}]}, [], "needs data, or binary_data_size"),
         ({"inputs": [{**described("x", X), "shape": [1, 5]}]}, [RAW], "must have shape [-1, 4]"),
-        ({"inputs": [{**described("x", X), "shape": [10**30, 4]}]}, [RAW], "needs 1600000000"),
+        ({"inputs": [{**described("x", X), "shape": [10**30, 4]}]}, [RAW], "Expected `int` <= 922"),
+        ({"inputs": [{**described("x", X), "shape": [2**60, 4]}]}, [RAW], "needs 18446744073709551616 bytes"),
         ({"inputs": [{**described("x", X), "datatype": "FP64"}]}, [RAW], "must be FP32, not FP64"),
         (GOOD, [np.float32([[1, 2, 3, np.nan]]).tobytes()], "takes finite numbers only"),
         ({**GOOD, "parameters": {"binary_data_output": "yes"}}, [RAW], "must be true or false"),
@@ -337,3 +340,40 @@ def test_bytes_that_are_too_many_as_base64_are_413(more: int, status: int) -> No
     answered = to_proxy(large)
     assert (answered["statusCode"], answered["isBase64Encoded"]) == (status, status == 200)
     assert len(msgspec.json.encode(answered)) < 6 * 1024 * 1024
+
+
+@pytest.mark.parametrize("character", ["a", '"', "\\", "é", "\n"])
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
+def test_text_is_weighed_as_it_travels(character: str, more: int, status: int) -> None:
+    """Lambda's answer is JSON, of which a body in JSON is a string: its quotes and backslashes travel as two."""
+    weigh = len(msgspec.json.encode(msgspec.json.encode(character).decode())) - len(rb'"\"\""')
+    count, rest = divmod(MAX_LAMBDA_BYTES - RESPONSE_ROOM_BYTES - len(rb"\"\""), weigh)
+    answered = to_proxy(json_response(character * count + "a" * (rest + more)))
+    assert answered["statusCode"] == status
+    assert len(msgspec.json.encode(answered)) < 6 * 1024 * 1024
+    assert ("binary_data" in answered["body"]) == (status == 413)
+
+
+def test_json_has_a_limit_of_its_own_and_bytes_do_not_count(bundle: Bundle) -> None:
+    service = ModelService(
+        [served(bundle, threads=1)],
+        max_request_bytes=2 * MAX_JSON_BYTES,
+        max_response_bytes=2 * MAX_JSON_BYTES,
+    )
+    rows = np.zeros((MAX_JSON_BYTES // 16 + 1, 4), np.float32)
+    data, length = body({"inputs": [described("x", rows)], **ALL}, rows.tobytes())
+    assert send(service, data, length).status == 200
+    plain = msgspec.json.encode({"inputs": [{**described("x", X), "data": [1, 2, 3, 4], "parameters": {}}]})
+    assert send(service, plain.ljust(MAX_JSON_BYTES), MAX_JSON_BYTES).status == 200
+    refused = send(service, plain.ljust(MAX_JSON_BYTES + 1), "")
+    sentence = (
+        "the request's JSON is 6.0 MiB; at most 6.0 MiB is taken: send tensors as bytes (binary_data_size)"
+    )
+    assert (refused.status, msgspec.json.decode(refused.body)["error"].startswith(sentence)) == (413, True)
+
+
+def test_sizes_too_long_to_be_added_up_are_refused(echo: ModelService) -> None:
+    huge = int("9" * 4300)
+    data, length = body({"inputs": [described(name, np.zeros(1, bool), huge) for name in EVERY]})
+    response = send(echo, data, length, "/v2/models/echo/infer")
+    assert (response.status, b"must be a number of bytes" in response.body) == (400, True)

@@ -91,6 +91,20 @@ def test_reports_come_by_windows_and_hold_no_value_of_a_request() -> None:
     assert Drift.__struct_fields__ == ("index", "shift")
 
 
+def test_a_report_that_fails_fails_no_request() -> None:
+    heard: list[Drift] = []
+
+    def report(drift: Drift) -> None:
+        heard.append(drift)
+        raise OSError("nobody listens")
+
+    engine = WatchedEngine(Echo(), describe(JUDGED), report)
+    for number in range(EVERY * WINDOW * 2):
+        sample = normal()(number)
+        assert engine.run({"x": sample})["x"] is sample
+    assert len(heard) == 2
+
+
 @pytest.mark.parametrize(
     "odd",
     [

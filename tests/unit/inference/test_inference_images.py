@@ -23,7 +23,7 @@ from PIL import Image
 from isthmus.errors import InvalidRequest, PayloadTooLarge
 from isthmus.inference.classify import image_form
 from isthmus.inference.http import HttpRequest
-from isthmus.inference.images import MAX_PIXELS, read_image
+from isthmus.inference.images import MAX_PIXELS, MAX_SIDE, read_image
 from isthmus.inference.lambda_handler import answer
 from isthmus.inference.service import ModelService, served
 from isthmus.model.bundle import TensorSpec
@@ -116,16 +116,25 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "size", [(MAX_PIXELS + 1, 1), (6000, 6000), (20_000, 20_000), (2**31 - 1, 2**31 - 1)]
+    "size",
+    [
+        (MAX_PIXELS + 1, 1),
+        (6000, 6000),
+        (20_000, 20_000),
+        (2**31 - 1, 2**31 - 1),
+        (MAX_SIDE + 1, 1),
+        (1, MAX_PIXELS),
+    ],
 )
 def test_pixels_are_counted_before_they_are_decoded(service: ModelService, size: tuple[int, int]) -> None:
     status, found = classify(service, png_header(*size))
-    assert (status, "24,000,000 are decoded" in found["error"]) == (413, True), found
+    assert (status, "at most 24,000,000" in found["error"]) == (413, True), found
 
 
-def test_the_largest_that_is_decoded() -> None:
+@pytest.mark.parametrize("size", [(6000, 4000), (MAX_SIDE, 1), (1, MAX_SIDE)])
+def test_the_largest_that_is_decoded(size: tuple[int, int]) -> None:
     with pytest.raises(InvalidRequest, match="not a whole PNG") as refused:
-        read_image(png_header(6000, 4000), "image/png", GREY)
+        read_image(png_header(*size), "image/png", GREY)
     assert not isinstance(refused.value, PayloadTooLarge)
 
 

@@ -62,6 +62,8 @@ def test_the_protocols_operations_and_members_are_in_it(spec: dict[str, Any]) ->
     tensor = spec["components"]["schemas"]["InputTensor"]
     assert {"name", "shape", "datatype"} == set(tensor["required"])
     assert resolve(spec, tensor["properties"]["data"])["type"] == "array"
+    sizes = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+    assert tensor["properties"]["shape"] == {"type": "array", "items": sizes, "maxItems": 32}
 
 
 def test_every_route_is_described_and_every_description_leads_to_one(spec: dict[str, Any]) -> None:

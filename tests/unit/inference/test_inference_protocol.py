@@ -18,7 +18,7 @@ from isthmus.errors import EnvironmentProblem, InvalidModel
 from isthmus.inference.bundle import Bundle
 from isthmus.inference.datatypes import NUMPY
 from isthmus.inference.engine import OnnxEngine, threads_for_memory
-from isthmus.inference.http import HttpRequest, HttpResponse
+from isthmus.inference.http import MAX_ERROR_CHARACTERS, HttpRequest, HttpResponse
 from isthmus.inference.lambda_handler import answer, service_from_env
 from isthmus.inference.onnx_model import describe_onnx
 from isthmus.inference.served import ServedModel
@@ -89,6 +89,13 @@ def test_data_may_be_flat_or_nested(data: object) -> None:
     assert read_tensor(tensor, spec, allow_nan=False).tolist() == [[1, 2], [3, 4]]
 
 
+@pytest.mark.parametrize("gap", [b"\n\t\t", b"\r\n  ", b" " * 100], ids=["tabs", "CRLF", "deep"])
+def test_nested_data_may_be_indented(service: ModelService, gap: bytes) -> None:
+    data = gap + b"[" + gap + b"[" + gap + b"1, 2, 3, 4]" + gap + b"]"
+    body = msgspec.json.encode({"inputs": [X]}).replace(b"[1,2,3,4]", data)
+    assert post(service, body) == post(service, {"inputs": [X]})
+
+
 def test_pre_and_post_processing(service: ModelService) -> None:
     pixels = {"name": "pixels", "datatype": "UINT8", "shape": [1, 2, 2], "data": [[[0, 0], [0, 255]]]}
     parameters = {"preprocess": True, "postprocess": True}
@@ -131,10 +138,14 @@ BAD_BODIES = [
     (changed(datatype="float"), "must be FP32, not float"),
     (changed(shape=[4]), "must have shape [-1, 4] (-1: any size from 1 on), not [4]"),
     (changed(shape=[1, 5]), "must have shape [-1, 4] (-1: any size from 1 on), not [1, 5]"),
-    (changed(shape=[0, 4], data=[]), "not [0, 4]"),
-    (changed(shape=[-1, 4]), "not [-1, 4]"),
+    (changed(shape=[0, 4], data=[]), "Expected `int` >= 1 - at `$.inputs[0].shape[0]`"),
+    (changed(shape=[-1, 4]), "Expected `int` >= 1 - at `$.inputs[0].shape[0]`"),
+    (changed(shape=[1] * 33), "Expected `array` of length <= 32"),
     (changed(shape=[2, 4]), "of shape [2, 4] needs 8 elements, not 4"),
-    (changed(shape=[10**30, 4]), "needs 4000000000000000000000000000000 elements, not 4"),
+    (changed(shape=[2**63 - 1, 4]), "needs 36893488147419103228 elements, not 4"),
+    (changed(shape=[2**63, 4]), "Expected `int` <= 9223372036854775807"),
+    (msgspec.json.encode(changed()).replace(b"[1,4]", b"[" + b"9" * 4300 + b",4]"), "Expected `int` <="),
+    (changed(data=[[[[1]]]], shape=[1] * 2_000), "Expected `array` of length <= 32"),
     (changed(shape="1,4"), "Expected `array`"),
     (changed(data=[1, 2, 3]), "needs 4 elements, not 3"),
     (changed(data=[[1, 2], [3, 4]]), "says shape [1, 4], but its data is [2, 2]"),
@@ -226,6 +237,12 @@ def test_too_large_is_said_before_parsing(service: ModelService) -> None:
     assert (status, answer["error"]) == (413, "the request is 9.8 KiB; at most 9.8 KiB is taken")
 
 
+def test_what_a_refusal_quotes_is_cut(bundle: Bundle) -> None:
+    service = ModelService([served(bundle, threads=1)])
+    status, answer = post(service, {"inputs": [X], "outputs": [{"name": "logits"}] * 10_000})
+    assert (status, len(answer["error"])) == (400, MAX_ERROR_CHARACTERS)
+
+
 def test_a_response_over_the_limit_is_refused(bundle: Bundle) -> None:
     service = ModelService([served(bundle, threads=1)], max_response_bytes=100)
     status, answer = post(service, {"inputs": [X]})
@@ -302,6 +319,17 @@ def test_nan_is_taken_where_allowed_and_never_written_as_invalid_json(tmp_path: 
     spec = TensorSpec(name="x", datatype="FP32", shape=(-1,))
     raw = InputTensor(name="x", shape=[3], datatype="FP32", data=msgspec.Raw(b'[1,"NaN","-Infinity"]'))
     np.testing.assert_array_equal(read_tensor(raw, spec, allow_nan=True), np.float32([1, np.nan, -np.inf]))
+
+
+@pytest.mark.parametrize("data", [[1e300, "NaN"], ["-Infinity", 1e300], [1e300, 1.0]])
+def test_a_number_beyond_the_datatype_is_refused_beside_named_ones_too(
+    tmp_path: Path, data: list[Any]
+) -> None:
+    service = identity_service(tmp_path / "m.onnx", {"x": TensorProto.FLOAT}, allow_nan=True)
+    status, answer = post(
+        service, {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": data}]}
+    )
+    assert (status, answer["error"]) == (400, "input 'x' holds a number that FP32 cannot hold")
 
 
 @given(

@@ -3,6 +3,7 @@ with the folders that were mounted."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -189,6 +190,14 @@ def test_an_engine_that_fails_is_the_rigs_trouble_and_a_script_that_fails_its_ow
     (podman.folder / "broken").touch()
     with pytest.raises(EnvironmentProblem, match="could not be run: Error: crun: cannot set up a cgroup"):
         run(world, podman, ENDS)
+
+
+def test_what_an_engine_said_of_data_in_place_is_not_told(world: World, podman: Standin) -> None:
+    (podman.folder / "broken").touch()
+    wanted = dataclasses.replace(request(world, ENDS), reads=world.folder / "data")
+    runner = world.runner(engine=engine(podman), interpreter=nobody)
+    with pytest.raises(EnvironmentProblem, match=r"could not be run: why stands in the rig's log$"):
+        runner.run(wanted, threading.Event())
 
 
 def test_its_container_is_removed_however_it_ends(world: World, podman: Standin) -> None:

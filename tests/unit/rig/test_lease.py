@@ -5,7 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from isthmus.adapters.local.queue import MemoryTasks
 from isthmus.adapters.local.records import MemoryRecords
+from isthmus.adapters.system import SystemThreads
+from isthmus.errors import Unavailable
 from isthmus.model import layout
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.rig import lease
@@ -100,3 +103,47 @@ def test_an_earlier_message_than_the_lease_was_taken_for_is_dropped(records: Mem
     lease.take(sent_again(retries=1), RIG, records, "a")
     assert lease.take(WORK, RIG, records, "a") == "no"
     assert lease.take(sent_again(retries=1), RIG, records, "a") == "again"
+
+
+class Away(MemoryRecords):
+    """Answers none of the first looks."""
+
+    def __init__(self, unanswered: int) -> None:
+        super().__init__()
+        self.left = unanswered
+
+    def get(self, pk: str, sk: str) -> Any:
+        if self.left:
+            self.left -= 1
+            raise Unavailable("no route")
+        return super().get(pk, sk)
+
+
+def test_a_token_is_missing_only_where_the_table_says_so() -> None:
+    """A network that is away says nothing: a training that runs meanwhile goes on."""
+    records = Away(40)
+    lease.take(WORK, RIG, records, "a")
+    threads, told = SystemThreads(), []
+    missing = threads.flag()
+    keeper = lease.Keeper(
+        WORK,
+        RIG,
+        agent="a",
+        records=records,
+        tasks=MemoryTasks(),
+        threads=threads,
+        poll_seconds=0.005,
+        report=lambda event, **fields: told.append(event),
+        on_lost=missing.set,
+    )
+    left_when_missed: list[int] = []
+
+    def miss() -> None:
+        left_when_missed.append(records.left)
+        missing.set()
+
+    keeper.expect_token(0.02, miss)
+    with keeper:
+        assert missing.wait(20)
+    assert left_when_missed == [0]
+    assert told == ["heartbeat failed"] * 40

@@ -149,3 +149,21 @@ def test_a_warden_that_was_killed_while_it_waited_is_replaced(standby: Standby, 
     standby.ready()
     kill(waiting_below(standby))
     assert site.told(standby)[1]["argv"] == ["train.py"]
+
+
+def test_an_agent_that_dies_right_after_its_order_leaves_no_script(standby: Standby, site: Site) -> None:
+    """The interpreter may not have been up when it was told: it does not show the run's id yet."""
+    site.told(standby)
+    for _ in range(3):
+        standby.ready()
+        run_id, process = site.start(standby, "import time\ntime.sleep(60)\n")
+        with process:
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(20) == 137
+        assert kill_run(run_id) == 0
+
+
+def test_a_folder_that_is_gone_is_the_rigs_fault(standby: Standby, site: Site, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        standby.start("a-1-b", [sys.executable, "-c", ""], tmp_path / "gone", {})

@@ -25,6 +25,7 @@ from isthmus.workflows.authorize_request import (
     FRESH_SECONDS,
     LEEWAY_SECONDS,
     STALE_SECONDS,
+    TRY_AGAIN_SECONDS,
     Tokens,
     authorize_request,
 )
@@ -286,6 +287,44 @@ def test_an_issuer_that_never_answered_is_no_refusal() -> None:
     issuer.away = True
     with pytest.raises(Unavailable):
         ask(issuer.tokens(), f"Bearer {token()}")
+
+
+def test_one_lost_answer_refuses_nobody_for_long() -> None:
+    issuer = Issuer()
+    issuer.away = True
+    tokens = issuer.tokens()
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            ask(tokens, f"Bearer {token()}")
+    assert issuer.asked == 1, "just asked"
+    issuer.away = False
+    issuer.clock.seconds += TRY_AGAIN_SECONDS
+    assert ask(tokens, f"Bearer {token()}")
+    assert issuer.asked == 2
+
+
+def test_an_issuer_without_a_key_is_asked_again_soon() -> None:
+    issuer = Issuer([])
+    tokens = issuer.tokens()
+    with pytest.raises(Unauthorized):
+        ask(tokens, f"Bearer {token()}")
+    issuer.keys = KEYS
+    issuer.clock.seconds += TRY_AGAIN_SECONDS
+    assert ask(tokens, f"Bearer {token()}")
+
+
+def test_while_known_keys_serve_on_an_issuer_that_is_away_is_seldom_waited_for() -> None:
+    issuer = Issuer([KEYS[0]])
+    tokens = issuer.tokens()
+    ask(tokens, f"Bearer {token()}")
+    issuer.keys, issuer.away = KEYS, True
+    issuer.clock.seconds += FRESH_SECONDS + 1
+    for _ in range(3):
+        assert ask(tokens, f"Bearer {token()}")
+        issuer.clock.seconds += TRY_AGAIN_SECONDS
+    assert issuer.asked == 2
+    issuer.away = False
+    assert ask(tokens, f"Bearer {token('ES256')}"), "a new key, and the last look-up failed"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from isthmus.adapters.local.presign import MemoryPresigner
 from isthmus.errors import PolicyViolation, Unavailable
 from isthmus.inference.bundle import open_bundle
 from isthmus.inference.handover import answer_handed_over
+from isthmus.inference.http import HttpRequest
 from isthmus.inference.lambda_handler import answer
 from isthmus.inference.service import ModelService, served
 from isthmus.model.units import MIB
@@ -24,7 +28,10 @@ from isthmus.ports import Alias
 from isthmus.workflows.hand_over import MAX_BYTES, OFFER_SECONDS, HandOver
 from isthmus.workflows.package_model import package_model
 from isthmus.workflows.route_inference import route_inference
+from isthmus.workflows.serving_settings import ServingSettings, Shadow, set_shadow
+from isthmus.workflows.shadows import Shadows
 from isthmus.workflows.shift_traffic import commit_champion
+from tests import conformance
 
 PATH = "/v2/models/digits/infer"
 
@@ -89,6 +96,8 @@ class Deployed:
             stack="shop",
             functions=self.functions,
             records=self.world.records,
+            settings=ServingSettings(self.world.records, self.time),
+            shadows=Shadows(self.functions, "comparer", lambda: 0.0),
             hand_over=self.hand_over,
         )
         text = found["body"]
@@ -168,6 +177,16 @@ def test_the_function_is_given_addresses_and_no_rights(deployed: Deployed) -> No
     assert "/handover/out/digits/" in handed["place"]["put_url"]
     deployed.infer(isthmus_handover=deployed.hand_in(request_for(1)))
     assert deployed.given[-1]["handover"]["place"] is None
+
+
+def test_no_candidate_is_given_the_addresses(deployed: Deployed) -> None:
+    set_shadow("digits", Shadow(2, "2", 1.0), records=deployed.world.records)
+    name = deployed.hand_in(request_for(1))
+    assert deployed.infer(isthmus_handover=name)[0] == 200
+    assert deployed.infer(request_for(1), isthmus_handover_answer="allowed")[0] == 200
+    assert deployed.functions.sent == []
+    deployed.infer(request_for(1))
+    assert len(deployed.functions.sent) == 1, "as any other request"
 
 
 def test_a_body_that_comes_twice_lies_under_one_name(deployed: Deployed) -> None:
@@ -280,7 +299,61 @@ def test_what_is_no_wish_gets_no_offer(deployed: Deployed, body: str, status: in
 def test_an_offer_is_of_a_model_in_service_and_asked_with_post(deployed: Deployed) -> None:
     wish = json.dumps({"size_bytes": 1, "sha256": "a" * 64}).encode()
     assert deployed.route("/v2/models/other/handover", wish)[0] == 404
-    assert deployed.route("/v2/models/digits/handover", wish, method="GET")[0] == 405
+    status, _, headers = deployed.route("/v2/models/digits/handover", wish, method="GET")
+    assert (status, headers["Allow"]) == (405, "POST")
+
+
+def test_only_where_bodies_are_handed_over_the_description_says_so(deployed: Deployed) -> None:
+    described = json.loads(deployed.route("/v2/openapi.json", b"", method="GET")[1])
+    offer = deployed.offer(b"announced")
+    said = described["components"]["schemas"]["Offer"]
+    assert set(offer) == set(said["properties"]) == set(said["required"])
+    assert "303" in described["paths"]["/v2/models/{MODEL_NAME}/infer"]["post"]["responses"]
+    operations = [
+        item[method] for item in described["paths"].values() for method in item if method != "parameters"
+    ]
+    assert all({"401", "403", "405"} <= set(operation["responses"]) for operation in operations)
+    at_the_model = json.loads(deployed.service.handle(HttpRequest("GET", "/v2/openapi.json")).body)
+    added = set(described["paths"]) - set(at_the_model["paths"])
+    assert added == {"/v2/models/{MODEL_NAME}/handover"}
+
+
+class Router(BaseHTTPRequestHandler):
+    """What API Gateway does for the router; ``deployed`` is set by whoever serves."""
+
+    deployed: Deployed
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.partition("?")[0]
+        status, raw, headers = self.deployed.route(path, body, dict(self.headers), self.command)
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(raw))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self.answer
+        raise AttributeError(name)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.mark.slow
+def test_the_router_is_as_it_says(deployed: Deployed, tmp_path: Path) -> None:
+    server = HTTPServer(("127.0.0.1", 0), type("Handler", (Router,), {"deployed": deployed}))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        conformance.check(f"{url}/v2/openapi.json", url, tmp_path, model="digits", version="1", examples=3)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_what_is_over_the_functions_own_limit_is_refused(world: World) -> None:
@@ -299,3 +372,25 @@ def test_a_store_that_is_away_is_503(deployed: Deployed) -> None:
     deployed.store = Away()
     assert deployed.infer(isthmus_handover=name)[0] == 503
     assert deployed.infer(request_for(1))[0] == 200
+
+
+def test_an_answer_in_json_that_lambda_cannot_carry_is_put_or_refused(deployed: Deployed) -> None:
+    """Bytes in, text out: nine bytes for each number of four."""
+    data = np.full((300_000, 3), -1.2345678, np.float32).tobytes()
+    tensor = {
+        "name": "x",
+        "shape": [300_000, 3],
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": len(data)},
+    }
+    head = json.dumps({"inputs": [tensor]}).encode()
+    told = {
+        "inference_header_content_length": str(len(head)),
+        "isthmus_handover": deployed.hand_in(head + data),
+    }
+    status, raw, _ = deployed.infer(**told)
+    assert (status, b"ask for binary_data" in raw) == (413, True)
+    status, raw, _ = deployed.infer(**told, isthmus_handover_answer="allowed")
+    kept = json.loads(raw)["handover"]
+    assert (status, kept["size_bytes"] > 6 * MIB) == (303, True)
+    assert json.loads(deployed.store.get(kept["url"]))["outputs"][0]["shape"] == [300_000, 3]

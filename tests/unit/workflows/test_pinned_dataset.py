@@ -224,6 +224,14 @@ def test_a_policy_decides_where_files_may_stay(
         register(world, in_place(world))
 
 
+def test_no_name_that_a_pusher_chooses_takes_the_place_of_a_policy(world: World) -> None:
+    with pytest.raises(
+        PolicyViolation, match="needs a data policy of digits itself, for its files are read in clinic/sc"
+    ):
+        register(world, in_place(world))
+    assert register(world, world.manifest()).files == 2
+
+
 def test_files_in_the_bucket_need_a_policy_that_lets_them_be_there(world: World) -> None:
     put_policy(world, "onprem-*")
     with pytest.raises(

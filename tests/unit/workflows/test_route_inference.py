@@ -48,13 +48,16 @@ def test_a_models_requests_reach_its_function_as_they_are(world: World) -> None:
         "/v2/models/digits/versions/3/infer",
         "POST",
         body=body,
-        headers={"content-type": "application/json", "authorization": "…"},
+        headers={"content-type": "application/json", "Authorization": "…", "X-API-Key": "…"},
         isBase64Encoded=False,
         requestContext={"identity": "not passed on", "requestId": "r-1"},
     )
     assert status == 200
     assert passed["path"] == "/v2/models/digits/versions/3/infer"
     assert passed["body"] == body
+    assert passed["headers"] == {"content-type": "application/json"}, (
+        "what lets the caller in goes no further"
+    )
     assert passed["requestContext"] == {"requestId": "r-1"}, (
         "the id, which ties the two logs; not the identity"
     )
@@ -213,6 +216,29 @@ def test_without_a_model_in_service_a_deploy_starts_nothing(world: World) -> Non
     executions = MemoryExecutions()
     assert refresh_models("r", records=world.records, executions=executions, machine="m") == []
     assert executions.started == {}
+
+
+def refuses(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
+    return {"statusCode": 400, "headers": {}, "body": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("model", "handler", "reached"),
+    [
+        ("digits", echo, ["digits"]),
+        ("digits", leaks, ["digits"]),
+        ("digits", refuses, ["digits"]),
+        ("made-up", echo, []),
+    ],
+)
+def test_it_is_told_which_models_own_function_was_reached(
+    world: World, model: str, handler: Any, reached: list[str]
+) -> None:
+    event = {"httpMethod": "POST", "path": f"/v2/models/{model}/infer"}
+    told: list[str] = []
+    functions = in_service(handler)
+    route_inference(event, stack="shop", functions=functions, records=world.records, reached=told.append)
+    assert told == reached
 
 
 @pytest.mark.parametrize(

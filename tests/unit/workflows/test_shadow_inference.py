@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
+from boto3.dynamodb.types import TypeSerializer
 from workflow_world import World, pattern
 
+from isthmus.adapters.aws.records import to_wire
 from isthmus.adapters.local.functions import MemoryFunctions, PublishedVersion
 from isthmus.errors import InvalidInput, Unavailable
 from isthmus.model import layout
@@ -19,7 +23,7 @@ from isthmus.workflows.serving_settings import (
     drop_shadow,
     set_shadow,
 )
-from isthmus.workflows.shadow_inference import shadow_inference, summarise
+from isthmus.workflows.shadow_inference import LARGEST, shadow_inference, summarise
 from isthmus.workflows.shadows import Shadows
 
 FUNCTION = "shop-model-digits"
@@ -122,7 +126,7 @@ def test_what_came_of_it_is_recorded_without_a_payload(world: World) -> None:
     assert (item["release"], item["sk"]) == (2, "00000002#r-1")
     assert item["expires_at"] > 1000
     assert "confidential" not in json.dumps(item)
-    assert "secret" not in json.dumps(item)
+    assert "secret" not in json.dumps([item, deployed.functions.sent])
 
 
 def test_the_same_comparison_delivered_twice_is_one_record(world: World) -> None:
@@ -171,6 +175,45 @@ def test_a_candidate_that_fails_is_on_record_and_the_caller_is_served(
     assert problem in found.problem
     assert found.difference is None
     assert "confidential" not in json.dumps(items(world))
+
+
+def as_bytes(*values: float) -> dict[str, Any]:
+    """An answer in the binary form, which alone carries what is no number."""
+    data = np.array([values], "<f8").tobytes()
+    tensor = {"name": "y", "datatype": "FP64", "shape": [1, len(values)]}
+    outputs = [{**tensor, "parameters": {"binary_data_size": len(data)}}]
+    head = json.dumps({"model_name": "digits", "model_version": "1", "outputs": outputs}).encode()
+    body = base64.b64encode(head + data).decode()
+    headers = {"inference-header-content-length": str(len(head))}
+    return {"statusCode": 200, "headers": headers, "body": body, "isBase64Encoded": True}
+
+
+@pytest.mark.parametrize(
+    ("live", "theirs", "difference", "problem"),
+    [
+        ((1.0, 2.0), (np.nan, 2.0), None, "numbers that are not finite"),
+        ((1.0, 2.0), (1.0, np.inf), None, "numbers that are not finite"),
+        ((1.0, np.inf), (1.0, np.inf), None, "numbers that are not finite"),
+        ((1.0, 2.0), (1.0, 1e300), LARGEST, ""),
+        ((1.0, 2.0), (1.0, 2.0), 0.0, ""),
+    ],
+)
+def test_whatever_numbers_there_are_a_record_can_be_written(
+    world: World,
+    live: tuple[float, ...],
+    theirs: tuple[float, ...],
+    difference: float | None,
+    problem: str,
+) -> None:
+    set_shadow("digits", HALF, records=world.records)
+    deployed = Deployed(world, lambda version, _: as_bytes(*(live if version.version == "1" else theirs)))
+    deployed.ask()
+    found = deployed.compare(deployed.functions.sent[0][1])
+    assert (found.difference, found.problem) == (difference, problem)
+    assert found.agreement is not None
+    (item,) = items(world)
+    wire = TypeSerializer().serialize(to_wire(item))["M"]
+    assert wire["problem"] == {"S": problem}
 
 
 def test_a_candidate_that_is_gone_is_on_record(world: World) -> None:

@@ -11,6 +11,7 @@ from isthmus.adapters.aws.signing import RequestSigner
 from isthmus.errors import EnvironmentProblem
 from isthmus.inference.http import HttpRequest, HttpResponse, error_response
 from isthmus.inference.routes import find_route
+from isthmus.inference.web_pages import refuse_web_page
 from isthmus.model.units import MIB
 
 MAX_REQUEST_BYTES = 10 * MIB
@@ -21,7 +22,8 @@ CONNECTIONS = 64
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 """What API Gateway has (API reference, "Method", ``httpMethod``); to others it says that a token is missing."""
 
-THIS_MACHINE = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?")
+LEADS_AWAY = re.compile(r"(/|\\|%2f|%5c)\.{1,2}(/|\\|%2f|%5c|$)|%2e", re.IGNORECASE)
+"""Dot segments, which lead out of /v2 where they are resolved; nobody needs to encode a dot (RFC 3986, 2.3)."""
 
 NOT_PASSED_ON = {
     "authorization",
@@ -77,15 +79,15 @@ class SigningProxy:
 def _refusal(request: HttpRequest) -> HttpResponse | None:
     if not re.match(r"/v2(?=[/?]|$)", request.path):
         return error_response(404, f"there is nothing at {request.path[:200]!r}; the protocol begins at /v2")
+    if LEADS_AWAY.search(re.split("[?#]", request.path, maxsplit=1)[0]):
+        return error_response(
+            400, f"a path must have no part '.' or '..', and {request.path[:200]!r} has one"
+        )
     if request.method not in METHODS:
         route = find_route(request.path)
         allowed = {"allow": route.method if route else "GET, POST"}
         return error_response(405, f"the API has no method {request.method[:20]!r}", allowed)
-    if not THIS_MACHINE.fullmatch(host := request.header("host")):
-        return error_response(403, f"this proxy answers as 127.0.0.1 or localhost, not as {host[:100]!r}")
-    if request.header("origin"):
-        return error_response(403, "this proxy answers no web page")
-    return None
+    return refuse_web_page(request)
 
 
 def _kept(headers: Mapping[str, str], dropped: set[str]) -> dict[str, str]:

@@ -10,13 +10,18 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, ClientError
 
 from isthmus.errors import EnvironmentProblem
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_EXECUTE_API", "AWS_ENDPOINT_URL")
 """Where a request is sent instead of to its API's own address, which then goes in the Host header:
 that is how a private API is called through a VPC endpoint."""
+
+NO_CREDENTIALS = (BotoCoreError, ClientError, OSError, RuntimeError, ValueError)
+"""What looking for credentials raises, and renewing them: also for a ``credential_process`` that is not there or
+prints no JSON, and for renewed ones that have ended already (``botocore.credentials``)."""
 
 
 class RequestSigner:
@@ -35,15 +40,21 @@ class RequestSigner:
         """Return where to send the request, and its headers with the signature; all given ones are signed.
 
         Raises:
-            EnvironmentProblem: there are no credentials to sign with.
+            EnvironmentProblem: there are no credentials to sign with, or they have ended.
         """
-        credentials, region = self._credentials()
+        try:
+            credentials, region = self._credentials()
+        except NO_CREDENTIALS as error:
+            told = " ".join(str(error).split())[:300]
+            raise EnvironmentProblem(
+                f"AWS credentials are needed to sign the request, and could not be had ({told}): sign in again"
+            ) from error
         request = AWSRequest(method, url, data=body, headers=dict(headers))
         region = _region_of(url) or region or "us-east-1"
-        SigV4Auth(credentials.get_frozen_credentials(), "execute-api", region).add_auth(request)
+        SigV4Auth(credentials, "execute-api", region).add_auth(request)
         return _destination(url), {**dict(request.headers.items()), "Host": urlsplit(url).netloc}
 
-    def _credentials(self) -> tuple[Credentials, str]:
+    def _credentials(self) -> tuple[ReadOnlyCredentials, str]:
         with self._lock:
             if self._found is None:
                 session = boto3.Session()
@@ -51,7 +62,8 @@ class RequestSigner:
                 if credentials is None:
                     raise EnvironmentProblem("no AWS credentials were found to sign the request with")
                 self._found = credentials, session.region_name or ""
-            return self._found
+            found, region = self._found
+        return found.get_frozen_credentials(), region
 
 
 def _region_of(url: str) -> str:
