@@ -9,7 +9,7 @@ import msgspec
 from isthmus.model.blob import BlobRef, Name, Sha256, SizeBytes
 
 Path = Annotated[
-    str, msgspec.Meta(pattern=r"^(?!.*(^|/)\.\.?(/|$))[^/\\\x00-\x1f][^\\\x00-\x1f]*$", max_length=512)
+    str, msgspec.Meta(pattern=r"^(?!.*(^|/)\.\.?(/|$))[^/\\\x00-\x1f][^\\\x00-\x1f]*(?!\n)$", max_length=512)
 ]
 """A relative path with forward slashes; its first folder is the channel (``train``, ``test``)."""
 

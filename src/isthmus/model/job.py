@@ -21,8 +21,8 @@ when a job is registered, not here: a job of an earlier version that asks for mo
 class Framework(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A training framework and its exact version, for example ``mxnet`` ``1.9.1``."""
 
-    name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9]{0,19}$")]
-    version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+){1,3}$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9]{0,19}(?!\n)$")]
+    version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+){1,3}(?!\n)$")]
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
