@@ -9,6 +9,8 @@
 UV ?= $(firstword $(wildcard $(ROOT)/.tools/bin/uv) uv)
 PYTHON ?= python3
 PYTHON_VERSION := 3.13
+# The project's own, where it is set up; elsewhere uv finds one, or fetches it.
+LAMBDA_PYTHON := $(firstword $(wildcard $(ROOT)/.venv/bin/python) $(PYTHON_VERSION))
 
 # $(call install,REQUIREMENTS,PLATFORM,FOLDER): exactly the locked wheels of that platform, whatever
 # this machine is. trim.py compiles bytecode, where it pays: without times. Copied, not
@@ -28,6 +30,6 @@ endef
 
 # $(call trim,FOLDER,OPTIONS): by the Python that the functions run on, which bytecode must fit.
 define trim
-	PYTHONHASHSEED=0 "$(UV)" run --quiet --frozen --no-project --no-config --python $(PYTHON_VERSION) \
+	PYTHONHASHSEED=0 "$(UV)" run --quiet --frozen --no-project --no-config --python "$(LAMBDA_PYTHON)" \
 		python -B "$(ROOT)/layers/trim.py" "$(1)" $(2)
 endef

@@ -421,7 +421,8 @@ def _changed_copy(folder: Path) -> Path:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    (project / ".tools").symlink_to(ROOT / ".tools")
+    for name in (".tools", ".venv"):
+        (project / name).symlink_to(ROOT / name)
     app = project / "functions/serve_model/app.py"
     app.write_text(app.read_text() + "\n# A change that a deploy brings.\n")
     return project

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import threading
 from typing import Any
 
@@ -37,7 +38,9 @@ def _run(options: argparse.Namespace, output: Output) -> None:
     server.start()
     url = f"http://127.0.0.1:{server.port}"
     output.result({"url": url, "api": api}, f"{api} answers at {url}; end with Ctrl-C")
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        server.close()
+    leave = threading.Event()
+    # Named here: a shell's background job inherits that the first is ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: leave.set())
+    leave.wait()
+    server.close()
