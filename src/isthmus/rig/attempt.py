@@ -24,7 +24,7 @@ from isthmus.model.job import Job, Training
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.ports import TrainingRun
 from isthmus.rig.cache import CachedFile, FileCache
-from isthmus.rig.checkpoints import Checkpoints, why_local
+from isthmus.rig.checkpoints import checkpoints_of, why_local
 from isthmus.rig.contract import Layout
 from isthmus.rig.delivery import MAX_CAUSE_CHARACTERS, Delivery, attempt_folder, ended
 from isthmus.rig.disks import named
@@ -88,14 +88,7 @@ class Attempt:
             limit_bytes=settings.cache_bytes,
             connections=settings.connections,
         )
-        self._checkpoints = Checkpoints(
-            settings.folder / "checkpoints",
-            work.job_key,
-            work.fencing,
-            services.blobs,
-            services.records,
-            report,
-        )
+        self._checkpoints = checkpoints_of(work, services, settings.folder, report)
         self._keeper = keeper(work, services, settings, report, agent=agent, on_lost=self._stop.set)
         self._progress = Progress(work, settings.rig, services, report)
         self._delivery = Delivery(

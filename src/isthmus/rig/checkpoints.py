@@ -28,8 +28,9 @@ from isthmus.errors import (
 )
 from isthmus.model import layout
 from isthmus.model.checkpoint import Checkpoint, CheckpointFile
+from isthmus.model.messages import Work
 from isthmus.ports import BlobStore, Item, Records
-from isthmus.rig.services import Report
+from isthmus.rig.services import Report, Services
 from isthmus.workflows.loading import load_policy
 
 ALL = 1 << 62
@@ -253,6 +254,12 @@ class Checkpoints:
 
     def _say(self, event: str, reason: str) -> None:
         self._report(event, job_key=self._key, fencing=self._fencing, reason=reason)
+
+
+def checkpoints_of(work: Work, services: Services, folder: Path, report: Report) -> Checkpoints:
+    """Return an attempt's checkpoints; ``folder`` is the rig's."""
+    root, (blobs, records) = folder / "checkpoints", (services.blobs, services.records)
+    return Checkpoints(root, work.job_key, work.fencing, blobs, records, report)
 
 
 def why_local(records: Records, dataset: str, zone: str) -> str:

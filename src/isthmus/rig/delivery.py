@@ -22,7 +22,7 @@ from isthmus.errors import (
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.model.units import utc_of
 from isthmus.rig import lease, orphans, output
-from isthmus.rig.checkpoints import Checkpoints
+from isthmus.rig.checkpoints import checkpoints_of
 from isthmus.rig.lease import Keeper
 from isthmus.rig.services import Report, RigSettings, Services, persistently
 from isthmus.rig.spool import Entry, Orphan, Spool
@@ -242,7 +242,9 @@ class Delivery:
     def _forget(self, outcome: Outcome, *, committed: bool, keep_files: bool = False) -> None:
         """The spool's entry goes first: without its files it would say that there are some."""
         if outcome.state in (AttemptState.SUCCEEDED, AttemptState.FAILED):
-            self._checkpoints().discard(committed=committed)
+            folder = self._settings.folder
+            checkpoints = checkpoints_of(self._work, self._services, folder, self._report)
+            checkpoints.discard(committed=committed)
         if not keep_files and not self._results.exists():
             # Not remembered: a script that filled the disk gives its room back before the spool needs some.
             here = attempt_folder(self._settings, self._work.job_key, self._work.fencing)
@@ -250,11 +252,6 @@ class Delivery:
         self._spool.remove(self._entry)
         if not keep_files:
             shutil.rmtree(self._results, ignore_errors=True)
-
-    def _checkpoints(self) -> Checkpoints:
-        root, services = self._settings.folder / "checkpoints", self._services
-        work = self._work
-        return Checkpoints(root, work.job_key, work.fencing, services.blobs, services.records, self._report)
 
     def _persistently(self, call: Callable[[], T], *, or_lost: bool = False) -> T:
         def give_up() -> bool:
