@@ -134,12 +134,6 @@ def the_roll_out_fails(chain: Chain, with_core_device: bool) -> None:
     bundle = breakage.keys_below(system, f"bundles/{MODEL}/")[0].rsplit("/", 1)[0]
     roll_out_fails_at(chain, "StageModel", lambda: breakage.hide_object(system, f"{bundle}/layer.zip"))
     roll_out_fails_at(chain, "ProveModel", lambda: breakage.hide_object(system, f"{bundle}/bundle.zip"))
-    if with_core_device:
-        # On AWS a change of rights takes an unknown time to arrive everywhere.
-        rights = ("lambda:CreateAlias", "lambda:UpdateAlias")
-        roll_out_fails_at(
-            chain, "ShiftTraffic", lambda: breakage.forbid(system, "DeployCloudFunction", *rights)
-        )
     slow = {"ISTHMUS_ROLLOUT_STEP_SECONDS": "5"}
     mend = breakage.environment(system, "DeployCloudFunction", lambda variables: {**variables, **slow})
     chain.broken.callback(mend)
@@ -154,6 +148,13 @@ def the_roll_out_fails(chain: Chain, with_core_device: bool) -> None:
     )
     nested_failed_at(chain.fails_at("DeployCloud", "live"), "CheckHealth")
     chain.broken.close()
+    if with_core_device:
+        # The proof has named the release by now, and so needs no such right; the live alias is gone.
+        # On AWS a change of rights takes an unknown time to arrive everywhere.
+        rights = ("lambda:CreateAlias", "lambda:UpdateAlias")
+        roll_out_fails_at(
+            chain, "ShiftTraffic", lambda: breakage.forbid(system, "DeployCloudFunction", *rights)
+        )
 
 
 def roll_out_fails_at(chain: Chain, state: str, break_it: Callable[[], Mend]) -> None:

@@ -147,13 +147,16 @@ class LambdaFunctions:
 
     @passing_trouble("Lambda")
     def name_release(self, function: str, release: int, version: str) -> None:
-        request = {"FunctionName": function, "Name": release_alias(release), "FunctionVersion": version}
+        name = {"FunctionName": function, "Name": release_alias(release)}
         try:
-            client("lambda").update_alias(**request)
+            named = client("lambda").get_alias(**name)["FunctionVersion"]
         except ClientError as error:
             if code_of(error) != "ResourceNotFoundException":
                 raise
-            client("lambda").create_alias(**request)
+            client("lambda").create_alias(**name, FunctionVersion=version)
+            return
+        if named != version:  # a proof that is repeated leaves the name as it is
+            client("lambda").update_alias(**name, FunctionVersion=version)
 
     @passing_trouble("Lambda")
     def publish_version(self, function: str) -> str:
