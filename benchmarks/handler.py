@@ -31,10 +31,10 @@ from benchmarks.networks import write
 from benchmarks.report import report
 from isthmus.adapters.local.signer import MemorySigner
 from isthmus.inference.bundle import describe_files, seal_bundle
-from isthmus.inference.engine import MEMORY_MB_PER_VCPU
 from isthmus.inference.http import BINARY, HttpRequest
-from isthmus.inference.onnx_model import describe_onnx, open_session, optimise, session_options
+from isthmus.inference.onnx_model import describe_onnx, open_session, optimise
 from isthmus.inference.processing import preprocess
+from isthmus.inference.runtime import MEMORY_MB_PER_VCPU, session_options
 from isthmus.model.bundle import MODEL_FILE, BundleManifest, Lineage, TensorSpec
 from isthmus.model.processing import Affine, Normalize, Transpose
 

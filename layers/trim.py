@@ -83,6 +83,12 @@ REMOVALS = (
 )
 
 
+EMPTIED = (
+    Removal("numpy/_core/_add_newdocs.py", "hangs documentation on what is compiled, at each start"),
+    Removal("numpy/_core/_add_newdocs_scalars.py", "hangs documentation on what is compiled, at each start"),
+)
+"""Modules that are imported, and say nothing that a function reads; with the docstrings, they go."""
+
 NOT_IN_LAMBDA = (
     # x86_64: every processor has AVX2 (Lambda Developer Guide, "Using AVX2 vectorization in Lambda").
     *("PRESCOTT", "NEHALEM", "SANDYBRIDGE"),
@@ -110,6 +116,9 @@ def trim(folder: Path, *, bytecode: str = "", lambda_only: bool = False, keep: C
         _remove(folder, removal.pattern)
     for path in sorted(folder.rglob("*.so*")):
         _slim(path, lambda_only=lambda_only)
+    for removal in EMPTIED if bytecode == "instead" else ():
+        for path in folder.glob(removal.pattern):
+            path.write_text("")
     if bytecode:
         _compile(folder, instead=bytecode == "instead")
     for path in sorted(folder.rglob("*"), reverse=True):

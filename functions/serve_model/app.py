@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+
+from isthmus.inference import early
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    early.begin(os.environ)  # before the imports that it goes on beside
+
 from functools import cache, partial
 from typing import Any
 
-from isthmus.inference.runtime import begin_loading, end_loading
-
-if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    begin_loading()  # before the imports that it goes on beside
-
 from isthmus.bootstrap_serving import answer_handed_over, model_service
 from isthmus.inference.lambda_handler import answer
+from isthmus.inference.runtime import end_loading
 from isthmus.inference.service import ModelService
 from isthmus.observe import emit, observed
 

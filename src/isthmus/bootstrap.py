@@ -130,7 +130,8 @@ def tasks() -> StepFunctionsTasks:
 
 def open_engine(path: Path) -> Engine:
     """Open an ONNX model for scoring, with the threads that this function's memory buys."""
-    from isthmus.inference.engine import OnnxEngine, threads_for_memory
+    from isthmus.inference.engine import OnnxEngine
+    from isthmus.inference.runtime import threads_for_memory
 
     memory_mb = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769"))
     return OnnxEngine(path, threads=threads_for_memory(memory_mb))

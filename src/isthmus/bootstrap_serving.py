@@ -74,8 +74,8 @@ def answer_handed_over(
 
 def _from_bucket(environment: Mapping[str, str]) -> ModelService:
     from isthmus.adapters.aws.blobs import S3BlobStore
-    from isthmus.inference.engine import threads_for_memory
     from isthmus.inference.lambda_handler import ServeSettings
+    from isthmus.inference.runtime import threads_for_memory
     from isthmus.inference.service import ModelService, served
     from isthmus.workflows.fetch_weights import fetch_weights
 

@@ -9,23 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import InvalidModel, InvalidRequest
+from isthmus.inference import early
 from isthmus.inference.datatypes import NUMPY, from_onnxruntime
-from isthmus.inference.onnx_model import open_session, session_options
-from isthmus.inference.runtime import load_onnxruntime
+from isthmus.inference.onnx_model import refusals_of
+from isthmus.inference.runtime import serving_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-MEMORY_MB_PER_VCPU = 1769
-"""Lambda gives one vCPU per 1,769 MB (Lambda Developer Guide, "Configure Lambda function memory")."""
-
 TRIED_SIZES = (1, 2, 3, 4, 8, 16)
 """Of axes that a request chooses, when a model that has not answered yet fails."""
-
-
-def threads_for_memory(memory_mb: int) -> int:
-    """Return how many threads a Lambda function of that size has processors for, at least one."""
-    return max(1, round(memory_mb / MEMORY_MB_PER_VCPU))
 
 
 class OnnxEngine:
@@ -49,12 +42,10 @@ class OnnxEngine:
             return self._session
         with self._lock:
             if self._session is None:
-                onnxruntime = load_onnxruntime()
-
-                options = session_options(threads=self._threads)
-                # The bundle carries the optimised graph; what is left to do here is cheap, and fits this machine.
-                options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-                session = open_session(self._path, options)
+                session = early.take_session(self._path, self._threads)
+                if session is None:
+                    with refusals_of(self._path):
+                        session = serving_session(self._path, self._threads)
                 self._names = [output.name for output in session.get_outputs()]
                 self._session = session
             return self._session

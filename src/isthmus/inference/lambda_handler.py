@@ -10,12 +10,11 @@ from typing import Any
 import msgspec
 
 from isthmus.errors import EnvironmentProblem, InvalidRequest
-from isthmus.inference.engine import threads_for_memory
+from isthmus.inference.early import DEFAULT_MODEL_DIR
 from isthmus.inference.events import to_proxy, to_request
 from isthmus.inference.http import error_response
+from isthmus.inference.runtime import threads_for_memory
 from isthmus.inference.service import ModelService, service_for_folder
-
-DEFAULT_MODEL_DIR = "/opt/isthmus/model"
 
 
 class ServeSettings(msgspec.Struct, frozen=True):

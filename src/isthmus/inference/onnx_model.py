@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import InvalidModel
 from isthmus.inference.datatypes import from_onnxruntime
 from isthmus.inference.opset import read_opset
-from isthmus.inference.runtime import load_onnxruntime
+from isthmus.inference.runtime import load_onnxruntime, session_options
 from isthmus.model.bundle import TensorSpec
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
-
-ERRORS_ONLY = 3
-"""onnxruntime's log severity: warnings of an optimiser are no news to who sends a request."""
 
 
 def describe_onnx(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], int]:
@@ -53,17 +52,6 @@ def optimise(path: Path, out: Path) -> None:
         raise InvalidModel(f"onnxruntime wrote no optimised form of {path.name}")
 
 
-def session_options(*, threads: int) -> SessionOptions:
-    """Return options for ``threads`` threads within an operator, operators one after the other."""
-    onnxruntime = load_onnxruntime()
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
-    return options
-
-
 def open_session(path: Path, options: SessionOptions) -> InferenceSession:
     """Load a model on the CPU.
 
@@ -71,6 +59,14 @@ def open_session(path: Path, options: SessionOptions) -> InferenceSession:
         InvalidModel: onnxruntime refuses it.
     """
     onnxruntime = load_onnxruntime()
+    with refusals_of(path):
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def refusals_of(path: Path) -> Iterator[None]:
+    """Raise InvalidModel where onnxruntime refuses to load ``path``."""
+    load_onnxruntime()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     refusals: tuple[type[Exception], ...] = (
@@ -81,7 +77,7 @@ def open_session(path: Path, options: SessionOptions) -> InferenceSession:
     )
     refusals += (state.NotImplemented, state.NoSuchFile, state.RuntimeException)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        yield
     except refusals as error:
         raise InvalidModel(f"onnxruntime cannot load {path.name}: {error}") from error
 

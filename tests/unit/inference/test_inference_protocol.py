@@ -17,10 +17,11 @@ from isthmus import __version__
 from isthmus.errors import EnvironmentProblem, InvalidModel
 from isthmus.inference.bundle import Bundle
 from isthmus.inference.datatypes import NUMPY
-from isthmus.inference.engine import OnnxEngine, threads_for_memory
+from isthmus.inference.engine import OnnxEngine
 from isthmus.inference.http import MAX_ERROR_CHARACTERS, HttpRequest, HttpResponse
 from isthmus.inference.lambda_handler import answer, service_from_env
 from isthmus.inference.onnx_model import describe_onnx
+from isthmus.inference.runtime import threads_for_memory
 from isthmus.inference.served import ServedModel
 from isthmus.inference.service import ModelService, served
 from isthmus.inference.tensors import InputTensor, array_of, read_tensor, write_tensor
