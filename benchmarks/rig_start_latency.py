@@ -30,7 +30,7 @@ from isthmus.errors import Conflict
 from isthmus.model import layout
 from isthmus.model.messages import Work
 
-ROUNDS, WARM_UP = 20, 3
+ROUNDS, WARM_UP = 40, 3
 RAW = "raw"
 FIRST_LINE = "import time; began = time.time()\n"
 SCRIPT = (
