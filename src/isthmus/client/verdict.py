@@ -73,7 +73,7 @@ def extensions_of(response: HttpResponse) -> frozenset[str] | None:
         return frozenset() if 400 <= status < 500 and status not in _NOT_NOW else None
     try:
         return frozenset(msgspec.json.decode(response.body, type=ServerMetadata).extensions)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return frozenset()
 
 

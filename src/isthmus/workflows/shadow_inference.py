@@ -108,6 +108,8 @@ def _compare(live: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float 
         (name, array.shape) for name, array in found.items()
     ]:
         return None, None, "other outputs, or of other shapes"
+    if not wanted:
+        return None, None, "no outputs"
     if any(array.dtype.kind not in "biuf" for array in (*wanted.values(), *found.values())):
         return None, None, "outputs that are no numbers"
     differences = [_difference(found[name], array) for name, array in wanted.items()]

@@ -264,6 +264,7 @@ def metadata(*extensions: str) -> HttpResponse:
         (metadata(), b"text"),
         (error_response(404, "no"), b"text"),
         (HttpResponse(200, b"<html>"), b"text"),
+        (HttpResponse(200, b'{"name": "\xff"}'), b"text"),
     ],
 )
 def test_extensions_are_asked_once_and_only_when_worth_it(told: HttpResponse, form: bytes) -> None:

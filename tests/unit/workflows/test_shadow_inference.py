@@ -177,6 +177,14 @@ def test_a_candidate_that_fails_is_on_record_and_the_caller_is_served(
     assert "confidential" not in json.dumps(items(world))
 
 
+def test_answers_without_outputs_are_told_apart_from_equal_ones(world: World) -> None:
+    set_shadow("digits", HALF, records=world.records)
+    body = json.dumps({"model_name": "digits", "model_version": "1", "outputs": []})
+    deployed = Deployed(world, lambda version, event: {"statusCode": 200, "body": body})
+    deployed.ask()
+    assert deployed.compare(deployed.functions.sent[0][1]).problem == "no outputs"
+
+
 def as_bytes(*values: float) -> dict[str, Any]:
     """An answer in the binary form, which alone carries what is no number."""
     data = np.array([values], "<f8").tobytes()
