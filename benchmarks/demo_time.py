@@ -20,12 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from benchmarks.report import report
 from demo.samples import held_out
 from demo.steps import Demo
 from demo.system import System
+from isthmus.inference.datatypes import NUMPY
 
 ROUNDS = 5
 
@@ -85,33 +84,24 @@ def _path(
     demo: Demo, job: Path, sample: dict[str, Any], release: int
 ) -> tuple[float, float, dict[str, float]]:
     """Push, and ask both sides until the new release answers; return both times and each step's."""
-    from isthmus import bootstrap
+    import numpy as np
+
+    from isthmus import Client
     from isthmus.adapters.aws.stack import outputs
 
     system = demo.system
+    # One request each: a side that has no answer yet is asked again soon.
     sides = {
-        "cloud": bootstrap.api(outputs(system.stack)["ApiUrl"]),
-        "edge": bootstrap.edge_api(system.edge_url),
+        "cloud": Client(api=outputs(system.stack)["ApiUrl"], attempts=1),
+        "edge": Client(edge=system.edge_url, attempts=1),
     }
-    body = msgspec.json.encode(
-        {
-            "inputs": [
-                {
-                    "name": "raw",
-                    "shape": sample["shape"],
-                    "datatype": sample["datatype"],
-                    "data": sample["pixels"],
-                }
-            ],
-            "parameters": {"preprocess": True},
-        }
-    )
+    raw = np.array(sample["pixels"], NUMPY[sample["datatype"]]).reshape(sample["shape"])
     started = time.monotonic()
     key = system.push(demo.data, job, "digits")
     reached: dict[str, float] = {}
     while len(reached) < 2:
-        for side, api in sides.items():
-            if side not in reached and _answers(api, body, release):
+        for side, client in sides.items():
+            if side not in reached and _answers(client, raw, release):
                 reached[side] = time.monotonic() - started
         if time.monotonic() - started > 300:
             raise SystemExit(f"release {release} was not reached: {system.job(key)}")
@@ -121,16 +111,14 @@ def _path(
     return reached["cloud"], reached["edge"], _durations(system.job(key)["steps"])
 
 
-def _answers(api: Any, body: bytes, release: int) -> bool:
-    from isthmus.errors import Unavailable
+def _answers(client: Any, raw: Any, release: int) -> bool:
+    from isthmus.errors import IsthmusError
 
     try:
-        answer = api.call("POST", "/v2/models/digits/infer", body)
-    except Unavailable:
+        answer = client.infer("digits", {"raw": raw}, preprocess=True)
+    except IsthmusError:
         return False
-    if answer.status != 200:
-        return False
-    return bool(msgspec.json.decode(answer.body)["model_version"] == str(release))
+    return bool(answer.version == str(release))
 
 
 def _durations(steps: list[list[Any]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from isthmus import bootstrap
+from isthmus import bootstrap, bootstrap_rig
 from isthmus.adapters.aws.session import client
 from isthmus.cli.rig_device import joined, shown
 from isthmus.errors import EnvironmentProblem, InvalidInput
@@ -49,7 +49,7 @@ def outputs(aws: None) -> dict[str, str]:
 def join(outputs: dict[str, str], folder: Path, name: str = "lab-1", **given: Any) -> Any:
     values: dict[str, Any] = {"zone": "onprem-milan", "measure_rates": False} | given
     settings = RigFile(**values)
-    return bootstrap.join_rig(
+    return bootstrap_rig.join_rig(
         name, outputs, stack="shop", settings=settings, folder=folder, report=lambda line: None
     )
 
@@ -83,14 +83,14 @@ def test_an_edge_device_joins_without_a_queue_and_trains_nothing(
     assert "QueueUrls" not in client("sqs").list_queues(QueueNamePrefix="shop-rig-")
     assert joined(device).startswith("shop-12 joined in onprem-milan as edge: ")
     with pytest.raises(EnvironmentProblem, match="of kind edge, which trains nothing"):
-        bootstrap.rig_agent("shop-12", outputs, folder=tmp_path, report=lambda event, **fields: None)
+        bootstrap_rig.rig_agent("shop-12", outputs, folder=tmp_path, report=lambda event, **fields: None)
 
 
 def test_an_agent_that_starts_registers_what_changed(outputs: dict[str, str], tmp_path: Path) -> None:
     device = join(outputs, tmp_path)
     (tmp_path / "rig.toml").write_text("power_watts = 450\n")
     events: list[str] = []
-    refresher = bootstrap.refresher(
+    refresher = bootstrap_rig.refresher(
         device, outputs, folder=tmp_path, report=lambda event, **fields: events.append(event)
     )
     found = refresher.refresh()

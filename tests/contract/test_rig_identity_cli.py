@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus import bootstrap
+from isthmus import bootstrap_rig
 from isthmus.adapters.aws.session import client
 from isthmus.cli import rig_identity
 from isthmus.cli.main import main
@@ -26,7 +26,7 @@ OUTPUTS = {
 def folder(aws: None, tmp_path: Path) -> Path:
     """A rig's folder after its join."""
     client("iot").create_policy(policyName="shop-rig", policyDocument="{}")
-    enrolled = bootstrap.enrol_rig("lab-1", OUTPUTS, stack="shop", folder=tmp_path)
+    enrolled = bootstrap_rig.enrol_rig("lab-1", OUTPUTS, stack="shop", folder=tmp_path)
     assert enrolled is not None
     assert "it proves itself by its new certificate" in rig_identity.said(enrolled, "shop")
     return tmp_path
@@ -41,7 +41,7 @@ def test_a_join_says_where_credentials_are_given_and_by_which_alias(folder: Path
     assert found is not None
     assert (found.rig, found.stack, found.region, found.alias) == ("lab-1", "shop", "eu-west-1", "shop-rig")
     assert found.endpoint.endswith("credentials.iot.eu-west-1.amazonaws.com")
-    again = bootstrap.enrol_rig("lab-1", OUTPUTS, stack="shop", folder=folder)
+    again = bootstrap_rig.enrol_rig("lab-1", OUTPUTS, stack="shop", folder=folder)
     assert again is not None
     assert rig_identity.said(again, "shop") == f"it keeps its certificate {found.certificate_id[:12]}"
     assert statuses() == ["ACTIVE"]
@@ -49,7 +49,7 @@ def test_a_join_says_where_credentials_are_given_and_by_which_alias(folder: Path
 
 def test_a_stack_of_an_older_version_gives_none_and_says_what_to_do(tmp_path: Path) -> None:
     older = {name: value for name, value in OUTPUTS.items() if name != "RigAlias"}
-    enrolled = bootstrap.enrol_rig("lab-1", older, stack="shop", folder=tmp_path)
+    enrolled = bootstrap_rig.enrol_rig("lab-1", older, stack="shop", folder=tmp_path)
     assert enrolled is None
     assert "the stack shop is of an older version; deploy it, then join again" in rig_identity.said(
         enrolled, "shop"

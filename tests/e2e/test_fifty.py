@@ -22,6 +22,7 @@ from isthmus.workflows.push_dataset import Prepared, prepare
 from isthmus.workflows.start_pipeline import manifest_job_key
 from tests.e2e import world
 from tests.e2e.cleanup import client
+from tests.e2e.signed import SignedApi
 
 pytestmark = pytest.mark.e2e
 
@@ -103,7 +104,7 @@ def api_call(system: System, base_url: str) -> Callable[[], int]:
     """Ask a model for its metadata, if one is in service; else whether the API lives."""
     models = json.loads(system.isthmus("model", "list", "--json"))
     path = f"/v2/models/{models[0]['model']}" if models else "/v2/health/live"
-    api = bootstrap.api(base_url)
+    api = SignedApi(base_url)
     return lambda: api.call("GET", path).status
 
 

@@ -15,9 +15,9 @@ import yaml
 
 from demo.stamp import ROOT
 from demo.system import CommandFailed, System, run
-from isthmus.adapters.aws.api import SignedApi
 from isthmus.inference.http import HttpResponse
 from tests.e2e.cleanup import client
+from tests.e2e.signed import SignedApi
 
 ENDED = ("DEPLOYED", "REJECTED", "FAILED", "ABORTED")
 EXAMPLE = ROOT / "examples/digits"

@@ -205,7 +205,6 @@ FORBIDDEN: dict[str, tuple[str, dict[str, str]]] = {
             "src/isthmus/inference/web_pages.py": "it and the proxy answer under this machine's own names alone",
             "src/isthmus/cli/proxy.py": "and listens on loopback alone",
             "src/isthmus/client/settings.py": "a token may go to this machine without TLS",
-            "src/isthmus/adapters/loopback.py": "an example of a core device's address in a docstring",
         },
     ),
     "the local cloud": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from isthmus import bootstrap
+from isthmus import bootstrap, bootstrap_rig
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
 from isthmus.errors import IsthmusError
@@ -37,7 +37,7 @@ def _of_rigs(name: str) -> list[Finding]:
     except IsthmusError as error:
         return [Finding("certificates of rigs", "unknown", f"cannot be checked: {error}")]
     joined = [rig.id for rig in rigs if rig.kind == "rig"]
-    return certificate_findings(joined, bootstrap.certificates(name), bootstrap.clock())
+    return certificate_findings(joined, bootstrap_rig.certificates(name), bootstrap.clock())
 
 
 def _lines(finding: Finding) -> list[str]:

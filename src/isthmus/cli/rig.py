@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus import bootstrap, documents
+from isthmus import bootstrap, bootstrap_rig, documents
 from isthmus.cli import rig_device, rig_identity, rig_operation, rig_orphans, rig_share
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output, table
@@ -67,11 +67,11 @@ def _run(options: argparse.Namespace, output: Output) -> None:
     name = documents.convert(Name, options.name, "the rig's name")
     rig_identity.use(options.folder, rig=name, stack=options.stack, output=output)
     outputs = bootstrap.stack_outputs(options.stack)
-    agent = bootstrap.rig_agent(
+    agent = bootstrap_rig.rig_agent(
         name, outputs, folder=options.folder, report=report, prepare=options.prepare, gpus=options.gpus
     )
     obey_signals(agent)
-    with bootstrap.presence(agent, name, outputs, stack=options.stack, report=report):
+    with bootstrap_rig.presence(agent, name, outputs, stack=options.stack, report=report):
         agent.run()
 
 
@@ -97,7 +97,7 @@ def _queue(options: argparse.Namespace, output: Output) -> None:
     table_name = Stack(options.stack).outputs["Table"]
     if bootstrap.devices(table_name).get(name) is None:
         raise Refused(f"there is no rig {name}; see `isthmus rig list`")
-    rows = queue_rows(bootstrap.waiting_list(name, table_name).in_turn())
+    rows = queue_rows(bootstrap_rig.waiting_list(name, table_name).in_turn())
     columns = ("position", "team", "in_team", "priority", "job", "attempt", "submitted")
     output.result(rows, table(rows, columns) if rows else f"nobody waits for {name}")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from isthmus import bootstrap, documents
+from isthmus import bootstrap, bootstrap_rig, documents
 from isthmus.cli import rig_identity
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
@@ -67,7 +67,7 @@ def _join(options: argparse.Namespace, output: Output) -> None:
     name = documents.convert(Name, options.name, "the device's name")
     chosen = _settings(options)
     outputs = bootstrap.stack_outputs(options.stack)
-    device = bootstrap.join_rig(
+    device = bootstrap_rig.join_rig(
         name,
         outputs,
         stack=options.stack,
@@ -79,7 +79,7 @@ def _join(options: argparse.Namespace, output: Output) -> None:
         settings.keep(options.config, options.folder)
     said = [joined(device)]
     if device.kind == "rig":
-        enrolled = bootstrap.enrol_rig(name, outputs, stack=options.stack, folder=options.folder)
+        enrolled = bootstrap_rig.enrol_rig(name, outputs, stack=options.stack, folder=options.folder)
         said.append(rig_identity.said(enrolled, options.stack))
     output.result(device, "\n".join(said))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus import bootstrap, documents
+from isthmus import bootstrap_rig, documents
 from isthmus.cli.output import Output
 from isthmus.errors import Refused
 from isthmus.model.blob import Name
@@ -38,7 +38,7 @@ def register(verbs: Any, common: argparse.ArgumentParser, folder: Callable[[Any]
 
 def use(folder: Path, *, rig: str, stack: str, output: Output) -> None:
     """Work with the folder's certificate; say so if there is none."""
-    if bootstrap.use_certificate(folder, rig=rig, stack=stack) is None:
+    if bootstrap_rig.use_certificate(folder, rig=rig, stack=stack) is None:
         output.progress(
             f"{folder} holds no certificate: this agent works with the machine's own AWS credentials; "
             f"`isthmus rig join --name {rig}` gives it one"
@@ -60,7 +60,7 @@ def _rotate(options: argparse.Namespace, output: Output) -> None:
 
     if (have := certificate.read(options.folder)) is None:
         raise Refused(f"{options.folder} holds no certificate; get one with `isthmus rig join`")
-    made, old = membership.rotate(options.folder, bootstrap.certificates(have.stack))
+    made, old = membership.rotate(options.folder, bootstrap_rig.certificates(have.stack))
     text = (
         f"{made.rig} proves itself by its new certificate {made.certificate_id[:12]}; the old one, {old[:12]}, is "
         f"gone. An agent that runs goes over to it by itself; {UNTIL}"
@@ -72,6 +72,6 @@ def _revoke(options: argparse.Namespace, output: Output) -> None:
     from isthmus.rig.membership import revoke
 
     name = documents.convert(Name, options.name, "the rig's name")
-    revoked = revoke(name, bootstrap.certificates(options.stack), options.certificate)
+    revoked = revoke(name, bootstrap_rig.certificates(options.stack), options.certificate)
     ids = ", ".join(entry.id[:12] for entry in revoked)
     output.result(revoked, f"revoked of {name}: {ids}; nobody gets credentials with it, and {UNTIL}")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus import bootstrap, documents
+from isthmus import bootstrap, bootstrap_rig, documents
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output, table
 from isthmus.errors import EnvironmentProblem, InvalidInput
@@ -104,7 +104,7 @@ def _status(options: argparse.Namespace, output: Output) -> None:
         name,
         devices=devices,
         records=stack.records,
-        certificates=bootstrap.certificates(options.stack),
+        certificates=bootstrap_rig.certificates(options.stack),
         clock=bootstrap.clock(),
     )
     output.result(found, _describe(found))
@@ -227,7 +227,7 @@ def _install(options: argparse.Namespace, output: Output) -> None:
         output.result({"name": unit.name, "text": unit.text()}, unit.text().rstrip("\n"))
         return
     make_folder(folder, user)
-    path = bootstrap.service_manager(own=options.own).install(unit.name, unit.text())
+    path = bootstrap_rig.service_manager(own=options.own).install(unit.name, unit.text())
     journal = f"journalctl {'--user ' if options.own else ''}-u {unit.name} -f"
     output.result({"unit": str(path)}, f"{unit.name} runs; its log: {journal}")
 

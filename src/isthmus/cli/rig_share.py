@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from isthmus import bootstrap, documents
+from isthmus import bootstrap, bootstrap_rig, documents
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output, table
 from isthmus.errors import InvalidInput, Refused
@@ -31,7 +31,7 @@ def _share(options: argparse.Namespace, output: Output) -> None:
     table_name = Stack(options.stack).outputs["Table"]
     if bootstrap.devices(table_name).get(name) is None:
         raise Refused(f"there is no rig {name}; see `isthmus rig list`")
-    waiting = bootstrap.waiting_list(name, table_name)
+    waiting = bootstrap_rig.waiting_list(name, table_name)
     shares = waiting.shares
     if given:
         shares = {team: share for team, share in (shares | given).items() if share != 1}

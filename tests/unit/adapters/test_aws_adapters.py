@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, WaiterError
 from botocore.stub import ANY, Stubber
 
-from isthmus.adapters.aws.api import AGAIN, ENDPOINT_VARIABLES, SignedApi
 from isthmus.adapters.aws.blobs import S3BlobStore
 from isthmus.adapters.aws.bridge import MAX_CAUSE_CHARACTERS, StepFunctionsTasks
 from isthmus.adapters.aws.errors import passing_trouble
@@ -309,36 +306,3 @@ def test_usage_is_counted_from_the_history() -> None:
         usage = usage_of("arn:execution", 60.0, 2.0)
     assert (usage.state_transitions, usage.lambda_requests) == (2, 1)
     assert usage.lambda_gb_seconds == pytest.approx(2 * 0.5)
-
-
-@pytest.fixture
-def gateway() -> Iterator[tuple[str, list[int]]]:
-    """An API whose gateway gives these statuses, one after the other; its address and the statuses."""
-    statuses: list[int] = []
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(statuses.pop(0))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/v", statuses
-        server.shutdown()
-
-
-@pytest.mark.parametrize(("given", "seen"), [([502, 200], 200), ([503], 503), ([502] * 5, 502), ([400], 400)])
-def test_a_request_that_met_a_function_in_change_is_sent_again(
-    gateway: tuple[str, list[int]], monkeypatch: pytest.MonkeyPatch, given: list[int], seen: int
-) -> None:
-    address, statuses = gateway
-    for name in ENDPOINT_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(AGAIN, "backoff_factor", 0)
-    statuses += given
-    assert SignedApi(address).call("POST", "/v2/models/digits/infer", b"{}").status == seen
-    assert not statuses

@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from isthmus import bootstrap
+from isthmus import bootstrap_rig
 from isthmus.adapters.aws.rig_credentials import CertificateCredentials
 from isthmus.adapters.aws.session import client
 from isthmus.errors import EnvironmentProblem, IsthmusError, PermissionMissing, Refused, Unavailable
@@ -163,7 +163,7 @@ def test_every_client_is_the_rigs_and_no_key_of_the_environment_is_looked_at(
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(endpoint.bundle))
     with caplog.at_level(logging.DEBUG):
-        found = bootstrap.use_certificate(folder, rig="lab-1", stack="shop")
+        found = bootstrap_rig.use_certificate(folder, rig="lab-1", stack="shop")
         assert found is not None
         signer = client("sqs")._request_signer
         assert signer._credentials.get_frozen_credentials().access_key == "ASIA1"
@@ -172,7 +172,7 @@ def test_every_client_is_the_rigs_and_no_key_of_the_environment_is_looked_at(
 
 
 def test_a_folder_without_a_certificate_leaves_the_machines_credentials_in_use(tmp_path: Path) -> None:
-    assert bootstrap.use_certificate(tmp_path, rig="lab-1", stack="shop") is None
+    assert bootstrap_rig.use_certificate(tmp_path, rig="lab-1", stack="shop") is None
 
 
 def test_another_rigs_certificate_is_not_used(endpoint: Endpoint, folder: Path) -> None:
@@ -180,4 +180,4 @@ def test_another_rigs_certificate_is_not_used(endpoint: Endpoint, folder: Path) 
         with pytest.raises(
             Refused, match=r"holds the certificate of the rig lab-1 of the stack shop, not of"
         ):
-            bootstrap.use_certificate(folder, rig=rig, stack=stack)
+            bootstrap_rig.use_certificate(folder, rig=rig, stack=stack)

@@ -1,14 +1,12 @@
-"""Requests to the stack's API, signed with SigV4 as its IAM authorizer wants them."""
+"""Requests to a deployed API as they are, signed with SigV4: any method, path and body, whatever is answered."""
 
 from __future__ import annotations
 
 import urllib3
 
-from isthmus.adapters.aws.signing import ENDPOINT_VARIABLES, RequestSigner
+from isthmus.adapters.aws.signing import RequestSigner
 from isthmus.errors import Unavailable
 from isthmus.inference.http import HttpResponse
-
-__all__ = ["AGAIN", "ENDPOINT_VARIABLES", "SignedApi"]
 
 AGAIN = urllib3.Retry(
     total=None,
