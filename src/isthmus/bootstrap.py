@@ -18,9 +18,10 @@ from isthmus.ports import Belongings, BlobStore, Devices, Engine, Functions, Rec
 
 if TYPE_CHECKING:
     from isthmus.adapters.aws.bridge import StepFunctionsTasks
-    from isthmus.adapters.aws.events import EventBridgeEvents, StepFunctionsExecutions
+    from isthmus.adapters.aws.events import EventBridgeEvents
     from isthmus.adapters.aws.executions import StepFunctionsHistories
     from isthmus.adapters.aws.fleet import GreengrassFleet
+    from isthmus.adapters.aws.machines import StepFunctionsExecutions
     from isthmus.adapters.aws.operator.account import AwsAccount
     from isthmus.adapters.aws.operator.estate import AwsEstate
     from isthmus.adapters.aws.pipeline import StepFunctionsPipeline
@@ -86,7 +87,7 @@ def registry(group: str) -> SageMakerRegistry:
 
 def executions() -> StepFunctionsExecutions:
     """State machines."""
-    from isthmus.adapters.aws.events import StepFunctionsExecutions
+    from isthmus.adapters.aws.machines import StepFunctionsExecutions
 
     return StepFunctionsExecutions()
 

@@ -28,7 +28,9 @@
     │   ├── OtherStack               the name belongs to another stack of the account
     │   ├── ForeignStack             the stack of that name is another application's
     │   ├── Unauthorized             a token does not let its bearer in; API Gateway knows the name
-    │   └── SignatureInvalid         a bundle is not what its signer signed
+    │   ├── SlicesDiffer             slices of a model do not answer what the whole answers
+    │   ├── SignatureInvalid         a bundle is not what its signer signed
+    │   └── PeerUntrusted            a certificate of the other side's is not accepted, or ours is not by it
     ├── TrainingFailed               the script's fault: exit code and its last lines
     │   └── ParityFailed             the exported ONNX differs from the framework's model
     ├── AttemptLost                  the rig's fault; Step Functions runs the job again
@@ -42,7 +44,10 @@
     ├── Unavailable                  a service did not answer; repeating it may help
     │   ├── Throttled                it takes no more calls at present
     │   ├── DeadlineExceeded         the caller's time is up
-    │   └── InvalidAnswer            it answered what the protocol does not allow
+    │   ├── InvalidAnswer            it answered what the protocol does not allow
+    │   │   └── InvalidFrame         bytes on a stream are no frame, or not the one that was sent
+    │   ├── ChannelClosed            the other side ended the exchange, or it is closed here
+    │   └── SessionLost              the other side has started anew and knows nothing of what it was sent
     ├── NotChecked                   a check of `isthmus doctor` could not be made, and why
     └── EnvironmentProblem           this machine lacks something: what, and how to get it
 
@@ -187,8 +192,18 @@ class Unauthorized(Refused):
         super().__init__("Unauthorized")
 
 
+class SlicesDiffer(Refused):
+    """A model's slices, one after the other, do not answer what the whole answers; they are not made."""
+
+    exit_code = 2
+
+
 class SignatureInvalid(Refused):
     """A bundle's signature does not fit its manifest."""
+
+
+class PeerUntrusted(Refused):
+    """Who is at the other end of a stream could not prove who it is, or did not accept our proof."""
 
 
 class TrainingFailed(IsthmusError):
@@ -245,6 +260,18 @@ class DeadlineExceeded(Unavailable):
 
 class InvalidAnswer(Unavailable):
     """An answer that is none by the protocol, or that belongs to another request."""
+
+
+class InvalidFrame(InvalidAnswer):
+    """Bytes of a stream are no frame of the protocol, or their checksum is another's."""
+
+
+class ChannelClosed(Unavailable):
+    """The other side ended the exchange, or this side closed its channel."""
+
+
+class SessionLost(Unavailable):
+    """The other side has started anew: what it had acknowledged is lost with it, and can be asked again."""
 
 
 class NotChecked(IsthmusError):

@@ -48,6 +48,9 @@ class BlobStore(Protocol):
         """Raises MissingFile; LimitExceeded when larger than ``max_bytes``, before reading."""
 
     def put(self, key: str, data: bytes, *, sha256: str | None = None) -> None: ...
+    def create(self, key: str, data: bytes) -> bool:
+        """Write unless there is an object of that key; return whether it was written."""
+
     def upload(self, key: str, path: Path, *, sha256: str) -> None: ...
     def download(self, key: str, path: Path) -> str:
         """Write to ``path`` (atomically) and return the SHA-256 (hex). Raises MissingFile."""

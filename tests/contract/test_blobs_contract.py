@@ -41,6 +41,16 @@ def test_the_last_write_stands(blobs: BlobStore) -> None:
     assert blobs.get("a", max_bytes=10) == b""
 
 
+def test_of_two_who_create_an_object_one_does(blobs: BlobStore) -> None:
+    assert blobs.create("a/b", b"first") is True
+    assert blobs.create("a/b", b"second") is False
+    assert blobs.get("a/b", max_bytes=10) == b"first"
+    assert [info.key for info in blobs.keys("a/")] == ["a/b"]
+    blobs.delete("a/b")
+    assert blobs.create("a/b", b"third") is True
+    assert blobs.get("a/b", max_bytes=10) == b"third"
+
+
 def test_what_is_not_there_is_missing_and_named(blobs: BlobStore, tmp_path: Path) -> None:
     assert blobs.info("gone") is None
     with pytest.raises(MissingFile, match="gone"):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.stub import ANY, Stubber
 
-from isthmus.adapters.aws.events import StepFunctionsExecutions
 from isthmus.adapters.aws.executions import StepFunctionsHistories
+from isthmus.adapters.aws.machines import StepFunctionsExecutions
 from isthmus.adapters.aws.pipeline import StepFunctionsPipeline
 from isthmus.adapters.aws.session import client
 from isthmus.errors import NotRedrivable, Refused, Unavailable

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from isthmus.adapters.aws.events import EventBridgeEvents, StepFunctionsExecutions
+from isthmus.adapters.aws.events import EventBridgeEvents
 from isthmus.adapters.aws.fleet import GreengrassFleet
+from isthmus.adapters.aws.machines import StepFunctionsExecutions
 from isthmus.adapters.aws.pipeline import StepFunctionsPipeline
 from isthmus.adapters.aws.registry import SageMakerRegistry
 from isthmus.adapters.aws.session import client

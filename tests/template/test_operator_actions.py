@@ -6,7 +6,7 @@ import ast
 import importlib.resources
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,30 +31,41 @@ ASKED_ANYWAY = {
 
 
 def command_adapters() -> Iterator[Path]:
-    """Yield the adapters that the command line reaches, by what it takes from the composition root."""
-    tree = ast.parse((ROOT / "src/isthmus/bootstrap.py").read_text())
-    makers = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    """Yield the adapters that the command line reaches, by what it takes from the composition roots."""
+    roots = {path.stem: ast.parse(path.read_text()) for path in (ROOT / "src/isthmus").glob("bootstrap*.py")}
+    makers = {
+        (root, node.name): node
+        for root, tree in roots.items()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
     taken = {
-        node.attr
+        (node.value.id, node.attr)
         for path in (ROOT / "src/isthmus/cli").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "bootstrap"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in roots
     }
-    waiting, seen = taken - set(NOT_THE_OPERATORS), set()
+    waiting, seen = {maker for maker in taken if maker[1] not in NOT_THE_OPERATORS}, set()
     while waiting:
-        name = waiting.pop()
-        seen.add(name)
-        for node in ast.walk(makers[name]):
+        maker = waiting.pop()
+        seen.add(maker)
+        for node in ast.walk(makers[maker]):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("isthmus.adapters.aws."):
                 yield ROOT / "src" / f"{str(node.module).replace('.', '/')}.py"
-            if isinstance(node, ast.Name) and node.id in makers and node.id not in seen:
-                waiting.add(node.id)
+            called = called_maker(node, maker[0], roots)
+            if called in makers and called not in seen:
+                waiting.add(called)
+
+
+def called_maker(node: ast.AST, root: str, roots: Container[str]) -> tuple[str, str]:
+    """Return the maker that a name in a composition root may stand for: its own, or another root's."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in roots:
+        return node.value.id, node.attr
+    return root, node.id if isinstance(node, ast.Name) else ""
 
 
 def test_every_call_of_the_operators_commands_is_asked_for_and_nothing_else() -> None:
-    paths = {*(AWS / "operator").glob("*.py"), *command_adapters()}
+    paths = {*(AWS / "operator").glob("*.py"), *filter(Path.is_file, command_adapters())}
     assert {path.name for path in paths} >= {"pipeline.py", "usage.py", "rigs.py", "edge.py", "keys.py"}
     called = set(actions_in(paths)) - set(ASKED_ANYWAY)
     asked = {action for actions in named([CALLED]).values() for action in actions}

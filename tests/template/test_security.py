@@ -204,6 +204,8 @@ FORBIDDEN: dict[str, tuple[str, dict[str, str]]] = {
             "src/isthmus/edge/server.py": "the edge core listens on loopback alone",
             "src/isthmus/inference/web_pages.py": "it and the proxy answer under this machine's own names alone",
             "src/isthmus/cli/proxy.py": "and listens on loopback alone",
+            "src/isthmus/cli/edge.py": "as a core device does",
+            "src/isthmus/cli/slice_serve.py": "unless it is told another address, and then only with TLS",
             "src/isthmus/client/settings.py": "a token may go to this machine without TLS",
         },
     ),

@@ -13,6 +13,7 @@ from isthmus.cli import (
     dataset,
     destroy,
     doctor,
+    edge,
     job,
     leakage,
     load,
@@ -25,6 +26,7 @@ from isthmus.cli import (
     profile,
     proxy,
     rig,
+    slice,
 )
 from isthmus.cli.output import Output
 from isthmus.errors import IsthmusError
@@ -37,10 +39,12 @@ COMMANDS = (
     predict,
     load,
     proxy,
+    edge,
     rig,
     profile,
     leakage,
     plan,
+    slice,
     policy,
     doctor,
     collect,

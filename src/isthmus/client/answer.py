@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from isthmus.inference.messages import Guess
@@ -34,6 +34,8 @@ class Answer(Trip):
     model: str
     version: str
     outputs: Mapping[str, NDArray[Any]]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """What the server tells of it; of a split model where it ran and why: ``isthmus_placement``, ``isthmus_reason``."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.outputs[name]

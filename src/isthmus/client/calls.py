@@ -16,6 +16,7 @@ from isthmus.errors import InvalidAnswer, InvalidInput
 from isthmus.inference import messages
 from isthmus.inference.http import HttpResponse
 from isthmus.inference.messages import ModelMetadata, ServerMetadata
+from isthmus.model.sliced import Cast
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -38,8 +39,9 @@ def infer(
     outputs: Sequence[str],
     parameters: Mapping[str, Any],
     binary: bool | None,
+    cast: Cast = "",
 ) -> Call[Read]:
-    """Ask for a model's outputs. ``binary``: None where the size decides.
+    """Ask for a model's outputs. ``binary``: None where the size decides; ``cast``: as ``wire.write_request``.
 
     Raises:
         InvalidInput: an input cannot be sent; what is no array yet becomes one as numpy makes it.
@@ -49,7 +51,9 @@ def infer(
     name = uuid.uuid4().hex
 
     def form(as_bytes: bool) -> tuple[Mapping[str, str], bytes]:
-        return write_request(arrays, id=name, parameters=parameters, outputs=outputs, binary=as_bytes)
+        return write_request(
+            arrays, id=name, parameters=parameters, outputs=outputs, binary=as_bytes, cast=cast
+        )
 
     size = sum(array.nbytes for array in arrays.values())
     return Call(
@@ -105,6 +109,7 @@ def answered(found: Read, trip: Trip) -> Answer:
         model=sent.model_name,
         version=sent.model_version,
         outputs=arrays,
+        parameters=sent.parameters,
     )
 
 

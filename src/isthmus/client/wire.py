@@ -14,10 +14,12 @@ import msgspec
 
 from isthmus.client.verdict import header
 from isthmus.errors import EnvironmentProblem, InvalidAnswer, InvalidInput, InvalidModel
-from isthmus.inference.binary import HEADER, LENGTH, SIZE
+from isthmus.inference.binary import CRC32, HEADER, LENGTH, SIZE, crc32
 from isthmus.inference.datatypes import NUMPY, from_numpy
 from isthmus.inference.http import BINARY, JSON, HttpResponse
+from isthmus.inference.narrow import CAST, CHANNELS
 from isthmus.model.bundle import Datatype
+from isthmus.model.sliced import Cast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +46,7 @@ class SentAnswer(msgspec.Struct, frozen=True):
     model_name: str = ""
     model_version: str = ""
     id: str | None = None
+    parameters: dict[str, Any] = {}
 
 
 _answers = msgspec.json.Decoder(SentAnswer)
@@ -59,15 +62,29 @@ def load_numpy() -> Any:
 
 
 def write_request(
-    inputs: Arrays, *, id: str, parameters: Mapping[str, Any], outputs: Sequence[str] = (), binary: bool
+    inputs: Arrays,
+    *,
+    id: str,
+    parameters: Mapping[str, Any],
+    outputs: Sequence[str] = (),
+    binary: bool,
+    cast: Cast = "",
 ) -> tuple[dict[str, str], bytes]:
     """Return headers and body. ``outputs``: those that are wanted, or all; ``binary``: they come as bytes too.
+    ``cast``: what 32-bit floats are sent as, as bytes.
 
     Raises:
         InvalidInput: an array is of a type that the protocol has no name for, or a string is not text.
     """
     pieces: list[bytes] = []
-    tensors = [_tensor(name, array, pieces if binary else None) for name, array in inputs.items()]
+    narrow: Cast = cast if binary else ""
+    tensors = [
+        _narrow(name, array, pieces, narrow) if narrow else _tensor(name, array, pieces if binary else None)
+        for name, array in inputs.items()
+    ]
+    if binary and parameters.get(CRC32):
+        for tensor, piece in zip(tensors, pieces, strict=True):
+            tensor["parameters"][CRC32] = crc32(piece)
     asked = {**parameters, **({"binary_data_output": True} if binary else {})}
     request: dict[str, Any] = {"id": id, "inputs": tensors, "parameters": asked}
     if outputs:
@@ -105,6 +122,8 @@ def read_answer(response: HttpResponse, *, id: str | None) -> tuple[SentAnswer, 
         size = output.parameters.get(SIZE) if output.data is None else 0
         if not isinstance(size, int) or not 0 <= size <= len(rest):
             raise InvalidAnswer(f"output {output.name!r} has neither data nor as many bytes as it says")
+        if CRC32 in output.parameters and output.parameters[CRC32] != crc32(rest[:size]):
+            raise InvalidAnswer(f"the bytes of output {output.name!r} are not those that were sent")
         arrays[output.name] = _array(output, rest[:size])
         rest = rest[size:]
     if rest:
@@ -138,6 +157,18 @@ def _tensor(name: str, array: NDArray[Any], pieces: list[bytes] | None) -> dict[
         return {**tensor, "data": _elements(array)}
     pieces.append(_bytes(name, array))
     return {**tensor, "parameters": {SIZE: len(pieces[-1])}}
+
+
+def _narrow(name: str, array: NDArray[Any], pieces: list[bytes], cast: Cast) -> dict[str, Any]:
+    """Return a tensor's JSON object, its bytes in fewer bits where it is of 32-bit floats that these can carry."""
+    from isthmus.transport.casts import pack_one
+
+    entry, parts = pack_one(name, array, cast)
+    if not entry.cast:
+        return _tensor(name, array, pieces)
+    pieces.append(b"".join(parts))
+    narrow = {SIZE: len(pieces[-1]), CAST: entry.cast, CHANNELS: entry.channels}
+    return {"name": name, "datatype": entry.datatype, "shape": list(entry.shape), "parameters": narrow}
 
 
 def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:

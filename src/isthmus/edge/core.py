@@ -16,14 +16,22 @@ is a plain path, and either of two suits:
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from isthmus.edge.model_store import InService, ModelStore, find_artifact
 from isthmus.edge.server import EdgeServer
-from isthmus.errors import EnvironmentProblem, ProofFailed
+from isthmus.edge.split_settings import SplitSettings, split_engine
+from isthmus.errors import EnvironmentProblem, IsthmusError, ProofFailed
 from isthmus.inference.bundle import Bundle
 from isthmus.inference.lambda_handler import read_public_key
 from isthmus.inference.proof import prove
@@ -31,7 +39,15 @@ from isthmus.inference.served import ServedModel
 from isthmus.inference.service import ModelService, served
 from isthmus.model.units import MIB
 
+if TYPE_CHECKING:
+    from isthmus.edge.cloud import Cloud
+    from isthmus.edge.splitting import SplitEngine
+
 MAX_REQUEST_BYTES = 64 * MIB
+STATUS_SECONDS = 10.0
+"""How often the status of a split model is written at most, while requests come."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,13 +60,15 @@ class EdgeSettings:
     port: int | None
     threads: int
     fail_when_refused: bool = False
+    split: SplitSettings | None = None
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> EdgeSettings:
         """Read ``ISTHMUS_MODEL_ARTIFACT``, ``ISTHMUS_EDGE_STORE``, ``ISTHMUS_PUBLIC_KEY``,
         ``ISTHMUS_EDGE_PORT`` (none: no server), ``ISTHMUS_EDGE_THREADS`` (default: all cores) and
         ``ISTHMUS_EDGE_ON_REFUSAL``: ``serve`` the previous model (default), or ``fail``, so that
-        Greengrass sees the component break and rolls its deployment back.
+        Greengrass sees the component break and rolls its deployment back. ``ISTHMUS_EDGE_SLICES`` and what belongs
+        to it: see ``SplitSettings``.
 
         Raises:
             EnvironmentProblem: one is missing or cannot be read.
@@ -69,14 +87,15 @@ class EdgeSettings:
             if threads is None
             else _number("ISTHMUS_EDGE_THREADS", threads, 1, 1024),
             fail_when_refused=on_refusal == "fail",
+            split=SplitSettings.from_env(environment),
         )
 
 
 class EdgeCore:
     """A proven model in service on this device."""
 
-    def __init__(self, settings: EdgeSettings) -> None:
-        """Bring the model into service.
+    def __init__(self, settings: EdgeSettings, cloud: Cloud | None = None) -> None:
+        """Bring the model into service; ``cloud`` is asked for the rest of a split model, where the settings name one.
 
         Raises:
             MissingFile, IsthmusError: see ``ModelStore.update``.
@@ -84,15 +103,19 @@ class EdgeCore:
         """
         self._settings = settings
         self._candidate: ServedModel | None = None
+        self._cloud = cloud
+        self.split: SplitEngine | None = None
+        self._split_refused = ""
+        self._reporting, self._reported_at = threading.Lock(), -math.inf
         store = ModelStore(settings.store, settings.public_key_der)
         self.in_service = store.update(find_artifact(settings.artifact), self._prove)
         self.service = ModelService(
-            [self._served(self.in_service.bundle)],
+            [self._with_slices(self._served(self.in_service.bundle), self.in_service.bundle)],
             max_request_bytes=MAX_REQUEST_BYTES,
             max_response_bytes=MAX_REQUEST_BYTES,
         )
         self.server: EdgeServer | None = None
-        write_status(settings.store, self.in_service)
+        self.write_status()
         if self.in_service.refused and settings.fail_when_refused:
             raise ProofFailed(f"the deployed model was refused: {self.in_service.refused}")
 
@@ -106,11 +129,50 @@ class EdgeCore:
         """End the server, if there is one."""
         if self.server is not None:
             self.server.close()
+        if self.split is not None:
+            self.write_status()
+
+    def write_status(self) -> None:
+        """Write ``status.json``; of a split model also where requests were answered, and how the link is."""
+        split = self.split.status() if self.split is not None else None
+        if self._split_refused:
+            split = {"refused": self._split_refused}
+        write_status(self._settings.store, self.in_service, split)
 
     def _prove(self, bundle: Bundle) -> None:
         self._candidate = served(bundle, threads=self._settings.threads)
         self._candidate.engine.load()
         prove(bundle, self._candidate)
+
+    def _with_slices(self, model: ServedModel, bundle: Bundle) -> ServedModel:
+        """Return the model as it is, or, where there are slices of it and a cloud, one that uses them.
+
+        Slices that cannot be used leave the whole in service: a newer model may have come before its slices.
+        """
+        split, cloud = self._settings.split, self._cloud
+        if split is None or cloud is None or not split.cloud:
+            return model
+        key, threads = self._settings.public_key_der, self._settings.threads
+        try:
+            self.split = split_engine(split, bundle, model.engine, key, cloud, threads=threads)
+        except IsthmusError as error:
+            self._split_refused = f"{type(error).__name__}: {error}"
+            logger.warning("slices are not used: %s", error)
+            return model
+        self.split.on_answer = self._report
+        return msgspec.structs.replace(model, engine=self.split)
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        with self._reporting:
+            if now - self._reported_at < STATUS_SECONDS:
+                return
+            self._reported_at = now
+        try:
+            self.write_status()
+        except OSError as error:
+            # A full disk is no reason to answer nothing.
+            logger.warning("the status cannot be written: %s", error)
 
     def _served(self, bundle: Bundle) -> ServedModel:
         # The session that was proven is the one that serves: a second one would double the memory.
@@ -120,14 +182,15 @@ class EdgeCore:
         return served(bundle, threads=self._settings.threads)
 
 
-def write_status(store: Path, in_service: InService) -> None:
+def write_status(store: Path, in_service: InService, split: Mapping[str, Any] | None = None) -> None:
     """Write ``status.json``: what serves, and why a newer artifact does not; for the device's reports."""
-    status = {
+    status: dict[str, Any] = {
         "model": in_service.bundle.manifest.model,
         "release": in_service.bundle.manifest.release,
         "bundle": in_service.bundle.sha256,
         "artifact": in_service.artifact_sha256,
         "refused": in_service.refused,
+        **({"split": split} if split is not None else {}),
     }
     partial = store / ".status.json"
     partial.write_text(json.dumps(status))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from isthmus.errors import InvalidModel, InvalidRequest
 from isthmus.inference.datatypes import NUMPY
 from isthmus.inference.http import HttpRequest
+from isthmus.inference.narrow import CAST, widen
 from isthmus.inference.tensors import InputTensor, check_form
 from isthmus.model.bundle import TensorSpec
 
@@ -28,6 +29,8 @@ HEADER = "inference-header-content-length"
 """How many bytes of the body are the JSON object; without it all are."""
 
 SIZE = "binary_data_size"
+CRC32 = "isthmus_crc32"
+"""Of a tensor's bytes, among its parameters: TCP's checksum of 16 bits misses what proxies and memory do."""
 LENGTH = struct.Struct("<I")
 
 
@@ -78,9 +81,15 @@ def read_binary(tensor: InputTensor, piece: memoryview, spec: TensorSpec, *, all
     import numpy as np
 
     check_form(tensor, spec)
+    if CRC32 in tensor.parameters and tensor.parameters[CRC32] != crc32(piece):
+        raise InvalidRequest(
+            f"the bytes of input {spec.name!r} are not those that were sent: their CRC-32 differs"
+        )
     count = math.prod(tensor.shape)
     if spec.datatype == "BYTES":
         return _read_strings(piece, count, spec.name).reshape(tensor.shape)
+    if CAST in tensor.parameters:
+        return _checked(widen(tensor, piece), spec, allow_nan=allow_nan)
     dtype = np.dtype(NUMPY[spec.datatype]).newbyteorder("<")
     if len(piece) != count * dtype.itemsize:
         raise InvalidRequest(
@@ -91,12 +100,24 @@ def read_binary(tensor: InputTensor, piece: memoryview, spec: TensorSpec, *, all
         raise InvalidRequest(
             f"input {spec.name!r} holds a byte that is neither 0 nor 1, which BOOL cannot be"
         )
-    array = np.frombuffer(piece, dtype).reshape(tensor.shape)
-    if dtype.kind == "f" and not allow_nan and not np.isfinite(array).all():
+    return _checked(np.frombuffer(piece, dtype).reshape(tensor.shape), spec, allow_nan=allow_nan)
+
+
+def _checked(array: NDArray[Any], spec: TensorSpec, *, allow_nan: bool) -> NDArray[Any]:
+    import numpy as np
+
+    if array.dtype.kind == "f" and not allow_nan and not np.isfinite(array).all():
         raise InvalidRequest(
             f"input {spec.name!r} holds NaN or infinity; this model takes finite numbers only"
         )
     return array
+
+
+def crc32(piece: bytes | memoryview) -> int:
+    """Return the CRC-32 of a tensor's bytes, as zlib counts it."""
+    import zlib
+
+    return zlib.crc32(piece)
 
 
 def write_binary(name: str, array: NDArray[Any]) -> bytes | memoryview:

@@ -1,18 +1,30 @@
 """``POST …/infer``: a request's tensors, in JSON or as bytes, through a model and back.
 
-Two request parameters extend the protocol: ``preprocess`` (the input is in the bundle's raw form) and
-``postprocess`` (the outputs of the bundle's post-processing are added).
+Request parameters extend the protocol: ``preprocess`` (the input is in the bundle's raw form), ``postprocess`` (the
+outputs of the bundle's post-processing are added), ``isthmus_crc32`` (each output that comes as bytes has their
+CRC-32 among its parameters; an input that brings one is checked), ``isthmus_timing`` (the response's parameters say
+how many seconds the model took).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from isthmus.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
-from isthmus.inference.binary import HEADER, SIZE, read_binary, share_out, split_body, write_binary
+from isthmus.inference.binary import (
+    CRC32,
+    HEADER,
+    SIZE,
+    crc32,
+    read_binary,
+    share_out,
+    split_body,
+    write_binary,
+)
 from isthmus.inference.datatypes import from_numpy
 from isthmus.inference.http import BINARY, JSON, HttpRequest, HttpResponse, json_response
 from isthmus.inference.messages import InferRequest, InferResponse, RequestedOutput
@@ -25,6 +37,9 @@ if TYPE_CHECKING:
 
 MAX_JSON_BYTES = 6 * MIB
 """Of a request: parsed, JSON takes up to 35 times its size of memory, where bytes take their own."""
+
+TIMING = "isthmus_timing"
+SECONDS = "isthmus_seconds"
 
 _decoder = msgspec.json.Decoder(InferRequest)
 
@@ -39,10 +54,15 @@ def infer(request: HttpRequest, model: ServedModel, max_request_bytes: int) -> H
     call, rest = parse(request, max_request_bytes)
     raw = _flag(call.parameters, "preprocess")
     arrays = read_inputs(call, rest, model, raw=raw)
-    outputs: dict[str, NDArray[Any]] = model.run(arrays, raw=raw)
+    began = time.perf_counter()
+    placed = model.answer(arrays, call.parameters, raw=raw)
+    told, outputs = dict(placed.parameters), placed.outputs
+    if _flag(call.parameters, TIMING):
+        told[SECONDS] = round(time.perf_counter() - began, 6)
     extra = model.finish(outputs) if _flag(call.parameters, "postprocess") else {}
     chosen = choose_outputs([output.name for output in call.outputs], list(outputs), list(extra))
-    return write_response(call, model, {name: outputs.get(name, extra.get(name)) for name in chosen})
+    chosen_arrays: dict[str, Any] = {name: outputs.get(name, extra.get(name)) for name in chosen}
+    return write_response(call, model, chosen_arrays, told)
 
 
 def parse(request: HttpRequest, max_request_bytes: int) -> tuple[InferRequest, memoryview]:
@@ -128,7 +148,9 @@ def choose_outputs(asked: list[str], outputs: list[str], extra: list[str]) -> li
     return asked if set(asked) & set(extra) else asked + extra
 
 
-def write_response(call: InferRequest, model: ServedModel, arrays: Mapping[str, Any]) -> HttpResponse:
+def write_response(
+    call: InferRequest, model: ServedModel, arrays: Mapping[str, Any], parameters: dict[str, Any]
+) -> HttpResponse:
     """Return the answer: JSON, and after it the bytes of the outputs that are asked for as such.
 
     Raises:
@@ -137,12 +159,16 @@ def write_response(call: InferRequest, model: ServedModel, arrays: Mapping[str, 
     """
     wanted = _binary_outputs(call, arrays)
     pieces = {name: write_binary(name, arrays[name]) for name in wanted}
+    sums = {name: {CRC32: crc32(pieces[name])} for name in wanted} if _flag(call.parameters, CRC32) else {}
     answer = InferResponse(
         model_name=model.name,
         model_version=model.version,
         id=call.id,
+        parameters=parameters,
         outputs=[
-            _described(name, array, len(pieces[name])) if name in pieces else write_tensor(name, array)
+            _described(name, array, {SIZE: len(pieces[name]), **sums.get(name, {})})
+            if name in pieces
+            else write_tensor(name, array)
             for name, array in arrays.items()
         ],
     )
@@ -169,9 +195,9 @@ def _asks_for_bytes(output: RequestedOutput, default: bool) -> bool:
     return _flag(output.parameters, "binary_data") if "binary_data" in output.parameters else default
 
 
-def _described(name: str, array: NDArray[Any], size: int) -> OutputTensor:
+def _described(name: str, array: NDArray[Any], parameters: dict[str, Any]) -> OutputTensor:
     return OutputTensor(
-        name=name, datatype=from_numpy(array.dtype), shape=list(array.shape), parameters={SIZE: size}
+        name=name, datatype=from_numpy(array.dtype), shape=list(array.shape), parameters=parameters
     )
 
 

@@ -64,7 +64,8 @@ class RequestedOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is to work on. Parameters: ``preprocess``, ``postprocess``, ``binary_data_output``."""
+    """What a model is to work on. Parameters: ``preprocess``, ``postprocess``, ``binary_data_output``,
+    ``isthmus_crc32``, ``isthmus_timing``; of a split model also ``isthmus_placement``, ``isthmus_deadline_seconds``."""
 
     inputs: list[InputTensor]
     outputs: list[RequestedOutput] = []
@@ -79,6 +80,7 @@ class InferResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     model_version: str
     outputs: list[OutputTensor]
     id: str | None = None
+    parameters: dict[str, Any] = {}
 
 
 class Guess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 
         def load(self) -> object:
             """Raises InvalidModel when it cannot serve."""
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """What an engine gave, and what it has to tell of how: parameters of the response."""
+
+    outputs: dict[str, Any]
+    parameters: dict[str, Any] = {}
+
+
+@runtime_checkable
+class PlacingEngine(Protocol):
+    """An engine that runs a request in one of several places."""
+
+    def run_placed(self, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> Placed:
+        """Run the model; ``parameters`` are the request's. Raises as ``ports.Engine`` does."""
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -62,9 +77,19 @@ class ServedModel(msgspec.Struct, frozen=True):
             PayloadTooLarge: the outputs would be too large.
             InvalidModel: the model fails, or the bundle's steps do not lead to its input.
         """
+        return self.answer(arrays, {}, raw=raw).outputs
+
+    def answer(
+        self, arrays: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any], *, raw: bool
+    ) -> Placed:
+        """As ``run``, for a request with parameters of its own."""
         check_size_of_outputs(arrays, self.manifest.outputs)
-        if not raw:
-            return self.engine.run(arrays)
+        ready = self._prepared(arrays) if raw else arrays
+        if isinstance(self.engine, PlacingEngine):
+            return self.engine.run_placed(ready, parameters)
+        return Placed(self.engine.run(ready))
+
+    def _prepared(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         spec = self.manifest.inputs[0]
         (array,) = arrays.values()
         try:
@@ -76,7 +101,7 @@ class ServedModel(msgspec.Struct, frozen=True):
                 f"the pre-processing gives {ready.dtype} {list(ready.shape)}, "
                 f"but input {spec.name!r} is {spec.datatype} {list(spec.shape)}"
             )
-        return self.engine.run({spec.name: ready})
+        return {spec.name: ready}
 
     def finish(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return what the bundle's post-processing makes of the model's first output.

@@ -60,14 +60,19 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a model came from; digests are SHA-256 in hex. ``fencing`` is the attempt's number."""
+    """Where a model came from; digests are SHA-256 in hex. ``fencing`` is the attempt's number.
 
-    dataset: str
-    manifest_sha256: Sha256
-    job_sha256: Sha256
+    A slice of a model names the whole (``model_sha256``) and the plan; what the whole itself came from is known
+    where the whole is a bundle.
+    """
+
+    dataset: str = ""
+    manifest_sha256: Sha256 | None = None
+    job_sha256: Sha256 | None = None
     job_key: str
     code_sha256: Sha256 | None = None
     plan_sha256: Sha256 | None = None
+    model_sha256: Sha256 | msgspec.UnsetType = msgspec.UNSET
     fencing: int = 0
 
 

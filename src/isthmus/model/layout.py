@@ -14,6 +14,8 @@ STATE = "STATE"
 CHECKPOINT = "CHECKPOINT"
 SHARES = "SHARES"
 PROGRESS = "PROGRESS"
+SLICED = "SLICED"
+"""Of a model: which slices it is served as. Of a model with a plan: the numbers of its slices' releases."""
 AGENT = "AGENT#"
 ORPHAN = "ORPHAN#"
 WORK = "WORK#"
@@ -129,6 +131,11 @@ def checkpoint_manifest(key: str, sha256: str) -> str:
 def bundle_folder(model: str, digest: str) -> str:
     """A bundle's files: ``bundle.zip`` (edge), ``layer.zip`` (Lambda), ``manifest.json``, ``manifest.sig``."""
     return f"{BUNDLES}{model}/{digest}/"
+
+
+def sliced_key(name: str, digest: str) -> str:
+    """The document of a sliced model; its slices' bundles lie under their own names."""
+    return f"{BUNDLES}{name}/sliced/{digest}.json"
 
 
 def job_pk(key: str) -> str:

@@ -90,7 +90,7 @@ def package_model(
     pk, sk = layout.model_pk(job.model), layout.release_sk(release)
     published = records.get(pk, sk)
     if published is None or published["bundle"] != digest:
-        _upload(job.model, digest, manifest, folder, workdir, blobs, serving)
+        upload_bundle(job.model, digest, manifest, folder, workdir, blobs, serving)
         item: Item = {"bundle": digest, "job_key": job_key, "metrics": dict(manifest.metrics)}
         item |= {"serving": msgspec.to_builtins(serving), "baseline": state.get("baseline")}
         records.put({"pk": pk, "sk": sk, **item})
@@ -210,7 +210,7 @@ def _numpy_dtype(spec: TensorSpec) -> str:
     return names.get(spec.datatype, spec.datatype.lower())
 
 
-def _upload(
+def upload_bundle(
     model: str,
     digest: str,
     manifest: BundleManifest,

@@ -36,6 +36,24 @@ def from_file(path: Path) -> Any:
     return array
 
 
+def arrays_from_file(path: Path) -> dict[str, Any]:
+    """Return the arrays of numbers in a ``.npz`` file by name, or the one in a ``.npy`` file under an empty name.
+
+    Raises:
+        InvalidInput: it cannot be read, is too large, or holds anything else.
+    """
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder; name a file, or with a dataset's folder its --job")
+    found = _all_from_npz(path) if path.suffix == ".npz" else {"": _from_npy(path)}
+    for name, array in found.items():
+        if array.dtype.kind not in "fiub" or not array.ndim:
+            raise InvalidInput(
+                f"{path} must hold arrays of numbers, [samples, ...]; {name or 'it'} is {array.dtype} "
+                f"{list(array.shape)}"
+            )
+    return found
+
+
 def from_dataset(path: Path, job: Mapping[str, Any]) -> Any:
     """Return a dataset's samples, ``[N, ...]``, decoded and pre-processed as its job says.
 
@@ -80,15 +98,23 @@ def _from_npy(path: Path) -> Any:
 
 
 def _from_npz(path: Path) -> Any:
+    found = _all_from_npz(path)
+    if len(found) != 1:
+        raise InvalidInput(f"needs one array in {path}; there are: {', '.join(found) or 'none'}")
+    return next(iter(found.values()))
+
+
+def _all_from_npz(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            if len(entries) != 1:
-                names = ", ".join(entry.filename.removesuffix(".npy") for entry in entries) or "none"
-                raise InvalidInput(f"needs one array in {path}; there are: {names}")
-            if entries[0].file_size > MAX_BYTES:
-                raise InvalidInput(_too_large(f"{path} unpacked", entries[0].file_size))
-            return read_npy(archive.read(entries[0]), str(path))
+            size = sum(entry.file_size for entry in entries)
+            if size > MAX_BYTES:
+                raise InvalidInput(_too_large(f"{path} unpacked", size))
+            return {
+                entry.filename.removesuffix(".npy"): read_npy(archive.read(entry), str(path))
+                for entry in entries
+            }
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:

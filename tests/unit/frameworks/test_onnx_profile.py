@@ -124,6 +124,35 @@ def test_operators_without_names_are_told_apart(tmp_path: Path) -> None:
     assert all(operator.seconds["here"] > 0 for operator in found.operators)
 
 
+def test_weights_that_are_listed_as_inputs_too_are_weights(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="project")]
+    inputs = [value("x", ["batch", 64]), value("w", [64, 32]), value("unused", [])]
+    held = [weights("w", 64, 32), onnx.numpy_helper.from_array(np.array(7.0, "float32"), "unused")]
+    path = save(tmp_path / "listed.onnx", nodes, inputs, [value("y", ["batch", 32])], held)
+    found = profile(path)
+    assert found.inputs == ("x",)
+    assert [entry.name for entry in found.operators[0].parameters] == ["w"]
+    assert [entry.name for entry in Cutter(path).slice(0, 1, None).graph.input] == ["x"]
+
+
+def test_slices_leave_open_what_the_batch_or_values_decide(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="first"),
+        helper.make_node("NonZero", ["r"], ["where"], name="search"),
+        helper.make_node("Cast", ["where"], ["y"], name="number", to=TensorProto.FLOAT),
+    ]
+    path = save(tmp_path / "values.onnx", nodes, [value("x", ["batch", 8])], [value("y", ["rank", "found"])])
+    cutter = Cutter(path)
+    shapes = [
+        [
+            dim.dim_param or dim.dim_value
+            for dim in cutter.slice(k, k + 1, None).graph.output[0].type.tensor_type.shape.dim
+        ]
+        for k in range(3)
+    ]
+    assert shapes == [["batch", 8], [2, 0], [2, 0]]
+
+
 def test_other_open_dimensions_are_asked_for_and_taken(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="project")]
     path = save(

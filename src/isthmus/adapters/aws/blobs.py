@@ -29,6 +29,9 @@ MAX_PUT_BYTES = 5 * GIB
 NOT_AS_PROMISED = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
 NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
 OTHER_VERSION = "PreconditionFailed"
+WRITTEN_AT_ONCE = "ConditionalRequestConflict"
+"""Of a conditional write (S3 User Guide, "How to prevent object overwrites with conditional writes": 409, retry)."""
+CREATE_ATTEMPTS = 5
 
 
 def _checksum(answer: dict[str, Any]) -> str | None:
@@ -80,6 +83,24 @@ class S3BlobStore:
         if sha256 is not None and digest != sha256:
             raise DigestMismatch(f"{key}: the bytes have the SHA-256 {digest}, not {sha256}")
         client("s3").put_object(Bucket=self.bucket, Key=key, Body=data, ChecksumSHA256=_base64(digest))
+
+    @passing_trouble("S3")
+    def create(self, key: str, data: bytes) -> bool:
+        digest = hashlib.sha256(data).hexdigest()
+        for _ in range(CREATE_ATTEMPTS):
+            try:
+                client("s3").put_object(
+                    Bucket=self.bucket, Key=key, Body=data, ChecksumSHA256=_base64(digest), IfNoneMatch="*"
+                )
+            except ClientError as error:
+                if code_of(error) == OTHER_VERSION:
+                    return False
+                # Of two writes at once, or one beside a deletion, S3 asks the loser to try again.
+                if code_of(error) == WRITTEN_AT_ONCE:
+                    continue
+                raise
+            return True
+        raise Conflict(f"{key} was written by others each time it was tried; try again later")
 
     @passing_trouble("S3")
     def upload(self, key: str, path: Path, *, sha256: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from isthmus.model.units import KIB, format_bytes
 from isthmus.ports import BlobInfo, GoOn, always
 
 PIECE_BYTES = 256 * KIB
+UNFINISHED = re.compile(r"\..*\.[0-9a-f]{32}")
+"""Names of files that are being written, and are no objects yet."""
 
 
 class DirectoryBlobStore:
@@ -51,6 +55,17 @@ class DirectoryBlobStore:
         temporary = self._temporary(key)
         temporary.write_bytes(data)
         os.replace(temporary, self._path(key))
+
+    def create(self, key: str, data: bytes) -> bool:
+        temporary = self._temporary(key)
+        temporary.write_bytes(data)
+        try:
+            os.link(temporary, self._path(key))  # unlike a rename, it replaces nothing
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
 
     def upload(self, key: str, path: Path, *, sha256: str) -> None:
         self.put(key, path.read_bytes(), sha256=sha256)
@@ -112,7 +127,9 @@ class DirectoryBlobStore:
     def keys(self, prefix: str) -> Iterator[BlobInfo]:
         for path in sorted(self._root.rglob("*")):
             key = path.relative_to(self._root).as_posix()
-            if path.is_file() and key.startswith(prefix):
+            if not key.startswith(prefix) or UNFINISHED.fullmatch(path.name) or not path.is_file():
+                continue
+            with contextlib.suppress(FileNotFoundError):  # deleted by somebody else meanwhile
                 yield BlobInfo(key, path.stat().st_size)
 
     def delete(self, key: str) -> None:

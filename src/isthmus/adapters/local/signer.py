@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
+from isthmus.adapters.own_key import OwnKeySigner
 
-class MemorySigner:
-    """Real ECDSA signatures by a key that lives as long as the process."""
 
-    def __init__(self) -> None:
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        self._key = ec.generate_private_key(ec.SECP256R1())
-
-    def sign(self, digest: bytes) -> bytes:
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-        from cryptography.hazmat.primitives.hashes import SHA256
-
-        return self._key.sign(digest, ec.ECDSA(Prehashed(SHA256())))
-
-    def public_key(self) -> bytes:
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        return self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+class MemorySigner(OwnKeySigner):
+    """In the place of KMS: the signatures are real, and the key lives as long as the process."""

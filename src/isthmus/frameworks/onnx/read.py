@@ -42,11 +42,13 @@ ELEMENT_BYTES = {"bool": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64"
 
 @dataclass(frozen=True)
 class Shape:
-    """Of one tensor at batches of 1 and of 2."""
+    """Of one tensor at batches of 1 and of 2. ``seen``: the axes whose sizes were not inferred, but seen in a run:
+    other values may make others."""
 
     dtype: str
     one: tuple[int, ...]
     two: tuple[int, ...]
+    seen: frozenset[int] = frozenset()
 
 
 def shapes_at(shape: Shape, batch: int) -> tuple[int, ...]:
@@ -82,10 +84,10 @@ def read(path: Path, dimensions: Mapping[str, int] | None = None) -> Graph:
         file = Path(folder) / "optimised.onnx"
         optimise(path, file, dimensions or {})
         model = onnx.load(str(file), load_external_data=False)
-        name_nodes(model)
+        tidy(model)
         sizes = {batch: _shapes(model, Path(folder) / f"{batch}.onnx", batch) for batch in BATCHES}
     one, two = (sizes[batch] for batch in BATCHES)
-    shapes = {name: Shape(dtype, shape, two[name][1]) for name, (dtype, shape) in one.items()}
+    shapes = {name: Shape(dtype, shape, two[name][1], seen) for name, (dtype, shape, seen) in one.items()}
     return Graph(path.stem, digest, model, shapes, batch_dimension(model) is not None)
 
 
@@ -128,13 +130,15 @@ def check(path: Path) -> str:
     return digest
 
 
-def optimise(path: Path, out: Path, dimensions: Mapping[str, int]) -> None:
+def optimise(
+    path: Path, out: Path, dimensions: Mapping[str, int], level: str = "ORT_ENABLE_EXTENDED"
+) -> None:
     """Write the graph that runs to ``out``, its larger weights to ``out``'s name with ``.weights`` added.
 
     Raises:
         InvalidModel: onnxruntime refuses the model.
     """
-    chosen = runtime.options(level="ORT_ENABLE_EXTENDED")
+    chosen = runtime.options(level=level)
     for name, size in dimensions.items():
         chosen.add_free_dimension_override_by_name(name, size)
     chosen.optimized_model_filepath = str(out)
@@ -146,8 +150,14 @@ def optimise(path: Path, out: Path, dimensions: Mapping[str, int]) -> None:
     runtime.session(path, chosen, path.name)
 
 
-def name_nodes(model: onnx.ModelProto) -> None:
-    """Give each node without a name that of its output: what is timed is told by it."""
+def tidy(model: onnx.ModelProto) -> None:
+    """Give each node without a name that of its output: what is timed is told by it. Weights that the inputs list
+    too, so that a caller might replace them (IR versions before 4 had to), are weights."""
+    held = {entry.name for entry in model.graph.initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in held]
+    if len(inputs) < len(model.graph.input):
+        del model.graph.input[:]
+        model.graph.input.extend(inputs)
     for node in model.graph.node:
         if not node.name:
             node.name = next(name for name in node.output if name)
@@ -162,8 +172,11 @@ def batch_dimension(model: onnx.ModelProto) -> str | None:
     return None
 
 
-def _shapes(model: onnx.ModelProto, file: Path, batch: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return dtype and shape of every tensor for a batch, as onnxruntime infers them, or else sees them in a run.
+def _shapes(
+    model: onnx.ModelProto, file: Path, batch: int
+) -> dict[str, tuple[str, tuple[int, ...], frozenset[int]]]:
+    """Return dtype and shape of every tensor for a batch, as onnxruntime infers them, or else sees them in a run,
+    and the axes that it saw.
 
     It knows the shapes of its own fused operators, which onnx does not. ``file`` is written, beside the
     optimised model's weights.
@@ -181,9 +194,13 @@ def _shapes(model: onnx.ModelProto, file: Path, batch: int) -> dict[str, tuple[s
     session = runtime.session(file, chosen, model.graph.name or "the model")
     entries = (*session.get_inputs(), *session.get_outputs())
     shapes = {entry.name: tuple(entry.shape) for entry in entries}
-    if any(not isinstance(size, int) for shape in shapes.values() for size in shape):
+    seen = {
+        name: frozenset(axis for axis, size in enumerate(shape) if not isinstance(size, int))
+        for name, shape in shapes.items()
+    }
+    if any(seen.values()):
         shapes |= _seen(session)
-    return {entry.name: (_dtype(entry), shapes[entry.name]) for entry in entries}
+    return {entry.name: (_dtype(entry), shapes[entry.name], seen[entry.name]) for entry in entries}
 
 
 def _seen(session: Any) -> dict[str, tuple[int, ...]]:

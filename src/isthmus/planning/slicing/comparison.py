@@ -51,20 +51,20 @@ def best_split(
     most = max(1, SPLIT_WORK // (n * max(len(pairs), 1)))
     places = range(1, n, max(1, n // most))
     for (d, e), place in itertools.product(pairs, places):
-        value = choose.value_of(case, _split(given, place, d, e))
+        value = choose.value_of(case, split(given, place, d, e))
         if value is not None:
             found.append((value, place, d, e))
     for value, place, d, e in sorted(found)[:MOST_JUDGED]:
-        if guarded.offence(given, _split(given, place, d, e), report) is None:
+        if guarded.offence(given, split(given, place, d, e), report) is None:
             return Alternative(device=f"{given.names[d]} + {given.names[e]}", value=shown(value))
     return None
 
 
-def _split(given: Problem, place: int, d: int, e: int) -> tuple[Stage, ...]:
-    """Operators before ``place`` on one device, the rest on another; the raw inputs where they lie."""
+def split(given: Problem, place: int, d: int, e: int) -> tuple[Stage, ...]:
+    """Return operators before ``place`` on one device, the rest on another; the raw inputs where they lie."""
     rows = {d: list(range(1, place + 1)), e: list(range(place + 1, len(given.profile.operators) + 1))}
     rows[given.source] = [0, *rows.get(given.source, [])]
-    order = sorted(rows, key=lambda device: rows[device][0])
+    order = sorted((device for device in rows if rows[device]), key=lambda device: rows[device][0])
     return tuple(Stage(tuple(rows[device]), (device,)) for device in order)
 
 

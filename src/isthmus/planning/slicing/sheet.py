@@ -101,6 +101,16 @@ class Sheet:
 
         self._drawn.append(draw)
 
+    def dot(self, x: float, y: float, radius: float, *, fill: str, edge: str, rank: float = 3) -> None:
+        """Draw a disc around a point."""
+
+        def draw(axes: Any) -> None:
+            from matplotlib.patches import Circle
+
+            axes.add_patch(Circle((x, y), radius, facecolor=fill, edgecolor=edge, linewidth=0.8, zorder=rank))
+
+        self._drawn.append(draw)
+
     def line(
         self,
         points: Sequence[tuple[float, float]],

@@ -70,7 +70,7 @@ CALLED: Actions = {
     EXECUTION: "DescribeExecution GetExecutionHistory RedriveExecution StopExecution",
     QUEUE: "CreateQueue DeleteQueue ListQueueTags TagQueue",
     LOGS: "DeleteLogGroup",
-    KEY: "DescribeKey ScheduleKeyDeletion",
+    KEY: "DescribeKey GetPublicKey ScheduleKeyDeletion Sign",
     MODELS: "DeleteModelPackageGroup DescribeModelPackageGroup",
     MODEL: "DeleteModelPackage ListModelPackages",
     COMPONENT: "ListComponentVersions",

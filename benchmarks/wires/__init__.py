@@ -1,0 +1,1 @@
+"""What the benchmarks of the direct stream measure it against."""
