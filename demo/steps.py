@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from demo.split import split_serving
 from demo.stamp import ROOT
 from demo.summary import Prediction, Summary
 from demo.system import CommandFailed, System, run
@@ -80,7 +81,10 @@ class Demo:
             system.edge("cut")
             offline = [self._ask(sample, system.edge_url) for sample in samples]
             system.edge("mend")
-        return self._sum_up(key, samples, cloud, edge, offline, (first, both))
+        told = "cut the model in two: its head on a device, its tail in the cloud"
+        with self.step(told), split_serving(system, self.dataset) as device:
+            split = [self._ask(sample, device, isthmus_placement="split:1") for sample in samples]
+        return self._sum_up(key, samples, (cloud, edge, offline, split), (first, both))
 
     def _follow(self, key: str) -> None:
         """Show each step as it is entered; the JSON of ``job show`` has the rest."""
@@ -103,7 +107,7 @@ class Demo:
 
         return held_out(self.dataset, self.data, SAMPLES)
 
-    def _ask(self, sample: dict[str, Any], edge: str | None) -> Prediction:
+    def _ask(self, sample: dict[str, Any], edge: str | None, **parameters: object) -> Prediction:
         request = {
             "inputs": [
                 {
@@ -113,7 +117,7 @@ class Demo:
                     "data": sample["pixels"],
                 }
             ],
-            "parameters": {"preprocess": True, "postprocess": True},
+            "parameters": {"preprocess": True, "postprocess": True, **parameters},
         }
         with tempfile.NamedTemporaryFile("w", suffix=".json", dir=self.system.folder / "tmp") as file:
             json.dump(request, file)
@@ -121,15 +125,18 @@ class Demo:
             where = ["--edge", edge] if edge else []
             answer = json.loads(self.system.isthmus("predict", self.dataset, file.name, *where, "--json"))
         outputs = {output["name"]: output["data"] for output in answer["outputs"]}
-        return Prediction(str(outputs["label"][0]), float(outputs["score"][0]), answer["outputs"][0]["data"])
+        return Prediction(
+            str(outputs["label"][0]),
+            float(outputs["score"][0]),
+            answer["outputs"][0]["data"],
+            where=str(answer.get("parameters", {}).get("isthmus_placement", "")),
+        )
 
     def _sum_up(
         self,
         key: str,
         samples: list[dict[str, Any]],
-        cloud: list[Prediction],
-        edge: list[Prediction],
-        offline: list[Prediction],
+        answers: tuple[list[Prediction], list[Prediction], list[Prediction], list[Prediction]],
         reached: tuple[float, float],
     ) -> Summary:
         from demo.samples import direct
@@ -147,9 +154,10 @@ class Demo:
             first_edge_seconds=round(reached[1], 2),
             samples=samples,
             direct=direct(self.dataset, model, samples),
-            cloud=cloud,
-            edge=edge,
-            offline=offline,
+            cloud=answers[0],
+            edge=answers[1],
+            offline=answers[2],
+            split=answers[3],
         )
 
     def _trained_model(self, key: str) -> Path:

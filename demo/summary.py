@@ -16,6 +16,8 @@ class Prediction:
     label: str
     score: float
     logits: list[float]
+    where: str = ""
+    """Of a split model, where the answer came from."""
 
     def agrees(self, other: Prediction) -> bool:
         """Same label, and logits that differ by at most 1e-4 of the largest."""
@@ -40,12 +42,15 @@ class Summary:
     cloud: list[Prediction]
     edge: list[Prediction]
     offline: list[Prediction]
+    split: list[Prediction]
 
     @property
     def agrees(self) -> bool:
-        """Whether cloud, edge and the cut-off edge say what onnxruntime says, for every sample."""
-        answers = zip(self.direct, self.cloud, self.edge, self.offline, strict=True)
-        return all(given.agrees(truth) for truth, *rest in answers for given in rest) and bool(self.direct)
+        """Whether cloud, edge, the cut-off edge and the model in two slices say what onnxruntime says, for every
+        sample; and whether it was two slices indeed."""
+        answers = zip(self.direct, self.cloud, self.edge, self.offline, self.split, strict=True)
+        same = all(given.agrees(truth) for truth, *rest in answers for given in rest)
+        return same and bool(self.direct) and all(given.where == "split:1" for given in self.split)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain values."""
@@ -79,14 +84,15 @@ class Summary:
 
     def _predictions(self) -> list[str]:
         lines = []
-        rows = zip(self.samples, self.direct, self.cloud, self.edge, self.offline, strict=True)
-        for sample, truth, cloud, edge, offline in rows:
+        rows = zip(self.samples, self.direct, self.cloud, self.edge, self.offline, self.split, strict=True)
+        for sample, truth, cloud, edge, offline, split in rows:
             said = [
                 f"label {sample['label']}",
                 f"onnxruntime   {truth.label}  {truth.score:.4f}",
                 f"API           {cloud.label}  {cloud.score:.4f}",
                 f"edge          {edge.label}  {edge.score:.4f}",
                 f"edge, cut off {offline.label}  {offline.score:.4f}",
+                f"two slices    {split.label}  {split.score:.4f}  (the head here, the tail in the cloud)",
             ]
             picture = draw(sample["pixels"], sample["image"])
             height = max(len(picture), len(said))
@@ -101,7 +107,7 @@ class Summary:
 
     def _verdict(self) -> str:
         if self.agrees:
-            return "cloud, edge and the cut-off edge agree with onnxruntime on every sample"
+            return "cloud, edge, the cut-off edge and the model in two slices agree with onnxruntime on every sample"
         return "DISAGREEMENT: cloud or edge differ from onnxruntime"
 
 

@@ -1,0 +1,57 @@
+"""Bring a model's artifact to a device that no Greengrass brings it to, and keep it for when the device is offline."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from isthmus.errors import UnknownModel
+from isthmus.model import layout
+from isthmus.ports import BlobStore, Records
+
+ARTIFACT = "model.zip"
+FETCHED_FILE = "fetched.json"
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """Which bundle lies in a folder as ``model.zip``."""
+
+    model: str
+    release: int
+    bundle: str
+
+
+def fetch_model(model: str, folder: Path, *, records: Records, blobs: BlobStore) -> Fetched:
+    """Put the bundle of the release in service into ``folder`` as ``model.zip``, unless it lies there.
+
+    It is not trusted for that: who serves it verifies its signature first (``edge.model_store``).
+
+    Raises:
+        UnknownModel: no release of it is in service.
+        MissingFile, Unavailable: the bucket has it no more, or did not answer.
+    """
+    champion = records.get(layout.CHAMPIONS, model)
+    if champion is None:
+        raise UnknownModel(f"no release of {model!r} is in service; `isthmus model list` shows which are")
+    wanted = Fetched(model, int(champion["release"]), champion["bundle"])
+    if last_fetched(folder) == wanted:
+        return wanted
+    folder.mkdir(parents=True, exist_ok=True)
+    # Until the new one is named the old name must not stand for it.
+    (folder / FETCHED_FILE).unlink(missing_ok=True)
+    key = layout.bundle_folder(model, wanted.bundle) + "bundle.zip"
+    blobs.download(key, folder / ARTIFACT)
+    partial = folder / f".{FETCHED_FILE}"
+    partial.write_bytes(msgspec.json.encode(wanted))
+    os.replace(partial, folder / FETCHED_FILE)
+    return wanted
+
+
+def last_fetched(folder: Path) -> Fetched | None:
+    """Return which bundle lies in the folder; None: none, or one that did not arrive whole."""
+    try:
+        return msgspec.json.decode((folder / FETCHED_FILE).read_bytes(), type=Fetched)
+    except (OSError, msgspec.DecodeError):
+        return None
