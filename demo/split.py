@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,15 +54,15 @@ def _bundle(system: System, model: str, folder: Path) -> Path:
     """Fetch the bundle in service, and unpack it."""
     from isthmus.adapters.aws.blobs import S3BlobStore
     from isthmus.adapters.aws.stack import outputs
+    from isthmus.inference.archive import unpack_bundle
     from isthmus.model import layout
 
     os.environ.update({name: value for name, value in system.env.items() if name.startswith("AWS_")})
     store = S3BlobStore(outputs(system.stack)["Bucket"])
     key = layout.bundle_folder(model, _in_service(system)[model]) + "bundle.zip"
     store.download(key, folder / "bundle.zip")
-    with zipfile.ZipFile(folder / "bundle.zip") as archive:
-        archive.extractall(folder / "bundle")
-    return folder / "bundle"
+    # `isthmus slice --publish` verifies what it is given: its files' digests, and the stack's signature.
+    return unpack_bundle(folder / "bundle.zip", folder / "bundle")
 
 
 def _in_service(system: System) -> dict[str, str]:

@@ -44,8 +44,11 @@ def edge_core(
     return core, core.server.port
 
 
-def split_settings(slices: Path, policy: DataPolicy, cloud: str, token: str) -> SplitSettings:
-    """Requests to the cloud carry the token, or, without one, are signed by the credentials that boto3 finds."""
+def split_settings(slices: Path, policy: DataPolicy, cloud: str, zone: str, token: str) -> SplitSettings:
+    """``zone``: where the cloud lies. Requests to it carry the token, or, without one, are signed by the credentials
+    that boto3 finds."""
     from isthmus.edge.split_settings import SplitSettings
 
-    return SplitSettings(slices, policy, cloud=cloud, token=token, auth="token" if token else "aws")
+    return SplitSettings(
+        slices, policy, cloud=cloud, zone=zone, token=token, auth="token" if token else "aws"
+    )

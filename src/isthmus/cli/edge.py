@@ -14,7 +14,7 @@ from isthmus import bootstrap, bootstrap_edge
 from isthmus.cli import planfiles
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
-from isthmus.errors import EnvironmentProblem, InvalidInput, IsthmusError
+from isthmus.errors import EnvironmentProblem, InvalidInput, Unavailable
 from isthmus.workflows.fetch_model import ARTIFACT, fetch_model, last_fetched
 
 DEFAULT_PORT = 8770
@@ -44,6 +44,12 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--cloud", metavar="URL", help="who serves the other slices (default: the stack's API)"
     )
+    serve.add_argument(
+        "--cloud-zone",
+        default="",
+        metavar="ZONE",
+        help="where --cloud lies, such as aws:eu-west-1 (default: as the slices say, if that is one region)",
+    )
     serve.set_defaults(run=_serve)
 
 
@@ -57,10 +63,10 @@ def _serve(options: argparse.Namespace, output: Output) -> None:
     key = _fetched(options.model, folder, stack, output)
     split = None
     if options.slices is not None:
-        cloud = options.cloud or _api(stack, output)
+        cloud, zone = (options.cloud, options.cloud_zone) if options.cloud else _api(stack, output)
         policy = planfiles.read_policy(options.policy)
         split = bootstrap_edge.split_settings(
-            options.slices, policy, cloud, os.environ.get(TOKEN_VARIABLE, "")
+            options.slices, policy, cloud, zone, os.environ.get(TOKEN_VARIABLE, "")
         )
     threads = options.threads or len(os.sched_getaffinity(0))
     store = folder / "store"
@@ -113,14 +119,15 @@ def _fetched(model: str, folder: Path, stack: Stack, output: Output) -> bytes:
     return key.read_bytes()
 
 
-def _api(stack: Stack, output: Output) -> str:
-    """Return the address of the stack's API; an empty text, so that all runs here, where it cannot be asked for."""
+def _api(stack: Stack, output: Output) -> tuple[str, str]:
+    """Return the address of the stack's API, and where it lies; empty texts, so that all runs here, where it cannot be
+    asked for."""
     try:
-        return stack.outputs["ApiUrl"]
+        return stack.outputs["ApiUrl"], stack.bucket_zone
     except _unreachable() as error:
         output.progress(f"the API's address is not known, so all runs here; --cloud names it: {error}")
-        return ""
+        return "", ""
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
-    return IsthmusError, *bootstrap.aws_errors()
+    return Unavailable, EnvironmentProblem, *bootstrap.aws_errors()

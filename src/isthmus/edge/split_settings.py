@@ -25,9 +25,12 @@ from isthmus.model.policy import DataPolicy
 if TYPE_CHECKING:
     from isthmus.inference.bundle import Bundle
     from isthmus.inference.served import LoadableEngine
+    from isthmus.model.sliced import SlicedModel
 
 FIRST_BYTES_PER_SECOND, FIRST_LATENCY_SECONDS = 1.25e6, 0.05
 """Of a link of which nothing is known yet: 10 Mbit/s, and a round trip within a continent."""
+
+CLOUD_ZONES = "aws:"
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class SplitSettings:
     """``folder``: holds ``sliced.json`` and the slices' bundles. ``cloud``: address of the API; empty: there is none,
-    and all runs here. ``zone``: where that lies; empty: as the slices say. ``auth``: how requests to it are
+    and all runs here. ``zone``: where that lies; empty: as the slices say
+    (``zone_of_cloud``). ``auth``: how requests to it are
     authorized; ``token``: the bearer token."""
 
     folder: Path
@@ -102,7 +106,7 @@ def split_engine(
     digest = next(file.sha256 for file in bundle.manifest.files if file.path == MODEL_FILE)
     slices = open_slices(settings.folder, key, digest, threads=threads)
     prove_here(slices, whole, time.perf_counter)
-    zone = settings.zone or slices.document.slices[-1].zone
+    zone = settings.zone or zone_of_cloud(slices.document)
     ways = Ways(
         slices,
         Guard(settings.policy, slices.document, zone),
@@ -112,6 +116,15 @@ def split_engine(
     )
     link = LinkEstimate(1 / settings.bytes_per_second, settings.latency_seconds)
     return SplitEngine(whole, ways, cloud, Balancer(link, settings.habits), time.monotonic)
+
+
+def zone_of_cloud(document: SlicedModel) -> str:
+    """Return where the slices that were planned for elsewhere lie, if that is one region of AWS; else nothing, which
+    stands for an unknown zone: whatever a policy keeps in a zone is kept from it."""
+    here = document.slices[0]
+    zones = {entry.zone for entry in document.slices if entry.device != here.device}
+    (zone,) = zones if len(zones) == 1 else ("",)
+    return zone if zone.startswith(CLOUD_ZONES) and zone != here.zone else ""
 
 
 def _auth(environment: Mapping[str, str], cloud: str) -> Literal["none", "aws", "token"]:

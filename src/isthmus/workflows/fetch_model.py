@@ -39,9 +39,9 @@ def fetch_model(model: str, folder: Path, *, records: Records, blobs: BlobStore)
     if last_fetched(folder) == wanted:
         return wanted
     folder.mkdir(parents=True, exist_ok=True)
-    # Until the new one is named the old name must not stand for it.
-    (folder / FETCHED_FILE).unlink(missing_ok=True)
     key = layout.bundle_folder(model, wanted.bundle) + "bundle.zip"
+    # It appears whole or not at all. Ended before it is named, it is fetched again; the older name does no harm, since
+    # who serves the artifact goes by what is in it.
     blobs.download(key, folder / ARTIFACT)
     partial = folder / f".{FETCHED_FILE}"
     partial.write_bytes(msgspec.json.encode(wanted))

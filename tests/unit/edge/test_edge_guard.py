@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from isthmus.edge.guard import Guard
+from isthmus.edge.split_settings import zone_of_cloud
 from isthmus.errors import PolicyViolation
 from isthmus.model.bundle import TensorSpec
 from isthmus.model.policy import DataPolicy
@@ -118,3 +120,32 @@ def test_the_last_look_refuses_with_the_rule() -> None:
     guard("activations").check(["c"])
     with pytest.raises(PolicyViolation, match="keeps the raw input 'x'"):
         guard("activations").check(["c", "x"])
+
+
+@pytest.mark.parametrize(
+    ("zones", "cloud"),
+    [
+        (("edge-shop", "aws:eu", "aws:eu"), "aws:eu"),
+        (("edge-shop", "aws:eu", "edge-shop"), "aws:eu"),  # back to the device: its zone is not the cloud's
+        (("edge-shop", "aws:eu", "aws:us"), ""),
+        (("onprem-a", "onprem-a", "onprem-a"), ""),
+        (("onprem-a", "onprem-b", "onprem-b"), ""),  # a rig's: who is asked is another
+        (("edge-shop", "aws:eu", ""), ""),
+        (("", "", ""), ""),
+    ],
+)
+def test_the_clouds_zone_is_known_or_is_no_zone(zones: tuple[str, ...], cloud: str) -> None:
+    document = sliced()
+    devices = dict(zip(dict.fromkeys(zones), "abc", strict=False))
+    entries = tuple(
+        msgspec.structs.replace(
+            entry, places=(SlicePlace(device=devices[zone] if zone else f"x{at}", zone=zone),)
+        )
+        for at, (entry, zone) in enumerate(zip(document.slices, zones, strict=True))
+    )
+    document = msgspec.structs.replace(document, slices=entries)
+    assert zone_of_cloud(document) == cloud
+    guard = Guard(
+        DataPolicy(zones=("edge-*", "onprem-*"), may_leave="nothing"), document, zone_of_cloud(document)
+    )
+    assert "raw input 'x'" in guard.refusal(["x"])

@@ -53,7 +53,7 @@ def test_what_is_there_is_not_fetched_again(world: World) -> None:
     assert world.artifact.read_text() == "as it is"
 
 
-def test_one_that_did_not_arrive_whole_is_fetched_anew(world: World) -> None:
+def test_one_that_does_not_arrive_leaves_the_one_before_it(world: World) -> None:
     world.ship(1, FIRST)
     world.fetch()
     world.ship(2, SECOND)
@@ -61,7 +61,8 @@ def test_one_that_did_not_arrive_whole_is_fetched_anew(world: World) -> None:
     world.blobs.delete(key)
     with pytest.raises(MissingFile):
         world.fetch()
-    assert last_fetched(world.device) is None
+    assert last_fetched(world.device) == Fetched("digits", 1, FIRST)
+    assert world.artifact.read_text() == FIRST
     world.blobs.put(key, b"whole")
     assert world.fetch().release == 2
     assert world.artifact.read_bytes() == b"whole"
