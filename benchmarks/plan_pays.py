@@ -65,9 +65,10 @@ def devices(link: tuple[float, float], memory_bytes: int | None = None) -> list[
     ]
 
 
-def profiled(cutter: Cutter, name: str) -> NetworkProfile:
-    """Return a network's profile with each operator's measured seconds, the same for both devices."""
-    found = measure(cutter, from_graph(cutter.graph, name), NAMES[0])
+def profiled(cutter: Cutter, name: str, batch: int = 1) -> NetworkProfile:
+    """Return a network's profile with each operator's measured seconds for a batch, the same for both devices."""
+    network = msgspec.structs.replace(from_graph(cutter.graph, name), batch=batch)
+    found = measure(cutter, network, NAMES[0])
     operators = [
         msgspec.structs.replace(entry, seconds=dict.fromkeys(NAMES, entry.seconds[NAMES[0]]))
         for entry in found.operators

@@ -1,11 +1,11 @@
 """relay: exchanges a second through a bucket each of whose requests takes 30 ms, against what such a bucket allows.
 
 The bound is of a model: a message is a write and a read, and the read can see the object once the write is half done;
-so a message takes half a write and half a read, and then the answer does. What a write and a read take is measured in the
-same rounds, by the same adapter, one after the other: the 30 ms and what the adapter computes. The model has no
-time for looking too early or too late, nor for packing and checking. Two processes exchange 64 KiB each way, one question
-at a time; `round_trip` is the median. `usd_per_thousand` counts the requests that were made, at the prices of
-S3 Standard; deletions are free.
+so a message takes half a write and half a read, and then the answer does. What a write and a read take is measured in
+the same rounds, by the same adapter, one after the other: the 30 ms and what the adapter computes. The model has no
+time for looking too early or too late, nor for packing and checking. Two processes exchange 64 KiB each way, one
+question at a time; `round_trip` is the median, `of_bare_30_ms` the ratio to a bound of 30 ms for each of the two
+messages. `usd_per_thousand` counts the requests that were made, at the prices of S3 Standard; deletions are free.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections import Counter
 
 import numpy as np
 
-from benchmarks.paced_store import BUCKET, paced_store
 from benchmarks.report import report
+from benchmarks.wires.paced_store import BUCKET, paced_store
 from isthmus.adapters.aws.blobs import S3BlobStore
 from isthmus.transport.asking import serve
 from isthmus.transport.ports import Channel, within
@@ -34,7 +34,7 @@ SINGLE_REQUESTS = 20
 BYTES = 64 * 1024
 PATIENCE_SECONDS = 60.0
 USD = {"PUT": 0.005 / 1000, "LIST": 0.005 / 1000, "GET": 0.0004 / 1000, "HEAD": 0.0004 / 1000, "DELETE": 0.0}
-PRICES = "S3 Standard, us-east-1, https://aws.amazon.com/s3/pricing/, as known on 2026-11-27"
+PRICES = "S3 Standard, us-east-1, https://aws.amazon.com/s3/pricing/, entered on 2026-11-27"
 
 
 def main() -> None:

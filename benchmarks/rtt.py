@@ -1,9 +1,9 @@
 """rtt: a round trip of 1 KiB over the direct stream, against a blocking socket that sends and receives 1 KiB.
 
 Both sides are Python processes, each on a core of its own, as two workers of a pipeline are. Ours carries an array with
-its name, type and shape, numbered, acknowledged and with its checksum verified, both ways; the socket's side sends bytes
-and reads until as many have come. They take turns; `ratio` is the median over the rounds of the ratio of the medians.
-`one_core_ratio` is the same with both sides on one core, where whoever waits has to give the core to the other.
+its name, type and shape, numbered, acknowledged and with its checksum verified, both ways; the socket's side sends
+bytes and reads until as many have come. They take turns; `ratio` is the median over the rounds of the ratio of the
+medians. `one_core_ratio` is the same with both sides on one core, where whoever waits has to give the core away.
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ def _raw(core: int) -> float:
             connected.sendall(question)
             _fill(connected, into)
 
-        took = _median_us(trip)
-    return took
+        return _median_us(trip)
 
 
 def _median_us(trip: Callable[[], None]) -> float:

@@ -2,8 +2,8 @@
 
 Both sides are processes. Each message is other memory than those before it, with its number written into it; the
 receiver verifies every checksum and every number. `mb1` and `mb64` are the fractions of iperf3's rate with messages of
-1 MiB and 64 MiB; iperf3 runs with the faster of the congestion controls that it is offered, its other settings as they
-come: they are its best here. `mb1_mtls` is the fraction of a C program's rate (benchmarks/wires/tls_peer.c) that writes
+1 MiB and 64 MiB; iperf3 runs with the fastest of the congestion controls and sizes of a write that are tried first.
+`mb1_mtls` is the fraction of a C program's rate (benchmarks/wires/tls_peer.c) that writes
 the same messages under the same mutual TLS and computes no checksum; `openssl_limit` is that program's rate. All take
 turns; a fraction is the median over the rounds of ours over the mean of the references right before and after it.
 """
@@ -27,11 +27,16 @@ from benchmarks.wires.reference import (
     write_certificates,
 )
 
-ROUNDS = 3
+ROUNDS = 5
 SECONDS = 2
 MIB = 2**20
 MB64_GOAL, MTLS_GOAL = 0.90, 0.70
-CONTROLS = ((), ("-C", "cubic"), ("-C", "reno"))
+SETTINGS = tuple(
+    (*control, *length)
+    for control in ((), ("-C", "cubic"), ("-C", "reno"))
+    for length in ((), ("-l", "512K"), ("-l", "1M"))
+)
+"""Congestion controls and sizes of a write, of which the reference takes the fastest."""
 
 
 def main() -> None:
@@ -41,7 +46,7 @@ def main() -> None:
         folder = Path(scratch)
         write_certificates(folder)
         peer = build(folder)
-        trials = {options: max(iperf3(1, *options) for _ in range(2)) for options in CONTROLS}
+        trials = {options: max(iperf3(1, *options) for _ in range(2)) for options in SETTINGS}
         fastest = max(trials, key=lambda options: trials[options])
         rows = [_round(folder, peer, fastest) for _ in range(ROUNDS)]
     rates = {name: [row[name] for row in rows] for name in rows[0]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ def split_serving(system: System, model: str) -> Iterator[str]:
         CommandFailed: one of that fails.
     """
     folder = system.folder / "split"
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier demo, whose stack had another key
+    folder.mkdir()
     bundle, plan, slices = _bundle(system, model, folder), folder / "plan.json", folder / "slices"
     devices = ("--devices", EXAMPLE / "camera.yaml", EXAMPLE / "lambda.yaml")
     policy = ("--policy", EXAMPLE / "policy.yaml")

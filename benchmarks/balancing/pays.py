@@ -43,6 +43,7 @@ from isthmus.inference.service import ModelService, served
 from isthmus.model.bundle import BundleManifest, Lineage
 from isthmus.model.sliced import Cast
 from isthmus.planning.slicing.request import Request
+from isthmus.workflows.sliced_folder import key_file, load_sliced
 
 NETWORK, CUT, CAST = "resnet_18", 9, "int8"
 SHARE, REQUESTS, WARM_UP = 0.25, 25, 5
@@ -101,7 +102,7 @@ def serve(folder: Path) -> None:
 
 def ask(folder: Path, address: str) -> None:
     """Be the core device: ask in turns, and print what was seen as JSON."""
-    key = (folder / "slices/public_key.der").read_bytes()
+    key = key_file(folder / "slices", load_sliced(folder / "slices")[0]).read_bytes()
     bundle = open_bundle(folder / "whole", None)
     settings = SplitSettings(folder / "slices", POLICY, cloud=address)
     whole = OnnxEngine(bundle.model_path, threads=1)

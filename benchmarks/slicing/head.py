@@ -1,8 +1,8 @@
 """The first slice of a model as a process that asks another one for the rest.
 
-It reads numbers of samples, runs as many, and writes the seconds of each.
+It reads numbers of runs, does as many, and writes the seconds of each.
 
-``python -m benchmarks.slicing.head FOLDER PORT UNDER_WAY``. Its inputs are made up here, as ``whole.py``'s are.
+``python -m benchmarks.slicing.head FOLDER PORT UNDER_WAY ROWS``; ROWS: samples of a question, which are made up here.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ def main() -> None:
     """Answer until standard input ends."""
     folder = Path(sys.argv[1])
     head = chained_slice(folder, 0, ("127.0.0.1", int(sys.argv[2])), tls=None, most=int(sys.argv[3]))
-    (feeds,) = feeds_of(load_sliced(folder)[0], 1)
+    (feeds,) = feeds_of(load_sliced(folder)[0], 1, int(sys.argv[4]))
     for line in sys.stdin:
         print(seconds_each(head, feeds, int(line)), flush=True)
     if head.following is not None:
         head.following.close()
 
 
-def seconds_each(head: Chained, feeds: dict[str, Any], samples: int) -> float:
+def seconds_each(head: Chained, feeds: dict[str, Any], runs: int) -> float:
     """Return the seconds from answer to answer, those that warm up left out. Raises what a question failed of."""
     ended: list[float] = []
     answers = []
-    for _ in range(WARM_UP + samples):
+    for _ in range(WARM_UP + runs):
         answer = head.ask(feeds, deadline=within(ANSWER_SECONDS))
         answer.add_done_callback(lambda _: ended.append(time.perf_counter()))
         answers.append(answer)
     for answer in answers:
         answer.result()
-    return (ended[-1] - ended[WARM_UP - 1]) / samples
+    return (ended[-1] - ended[WARM_UP - 1]) / runs
 
 
 if __name__ == "__main__":

@@ -109,21 +109,21 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 class Loop:
-    """A process that runs samples in a loop, asked by lines: ``whole.py``, or ``head.py``."""
+    """A process that runs a model in a loop, asked by lines: ``whole.py``, or ``head.py``."""
 
     def __init__(self, name: str, *arguments: object, core: int | None) -> None:
         command = [sys.executable, "-m", f"benchmarks.slicing.{name}", *map(str, arguments)]
         self._process = start(command, Host(core=core))
 
-    def seconds_each(self, samples: int) -> float:
-        """Return the seconds of a sample.
+    def seconds_each(self, runs: int) -> float:
+        """Return the seconds of a run.
 
         Raises:
             SystemExit: the process ended; its own words stand on standard error.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{samples}\n")
+        self._process.stdin.write(f"{runs}\n")
         self._process.stdin.flush()
         said = self._process.stdout.readline()
         if not said:
@@ -135,12 +135,12 @@ class Loop:
         end(self._process)
 
 
-def feeds_of(document: Any, count: int, seed: int = 7) -> list[dict[str, Any]]:
-    """Return made-up inputs of a sliced model, one sample each: normal, or whole numbers of 0 and 1."""
+def feeds_of(document: Any, count: int, rows: int = 1, seed: int = 7) -> list[dict[str, Any]]:
+    """Return made-up inputs of a sliced model, ``rows`` samples each: normal, or whole numbers of 0 and 1."""
     random = np.random.default_rng(seed)
 
     def one(spec: Any) -> Any:
-        shape = [1 if size == -1 else size for size in spec.shape]
+        shape = [rows if size == -1 else size for size in spec.shape]
         if spec.datatype == "FP32":
             return random.standard_normal(shape).astype("float32")
         return random.integers(0, 2, shape).astype(spec.datatype.lower())

@@ -1,4 +1,4 @@
-"""The whole model as a process: it reads numbers of samples, runs as many, and writes the seconds of each.
+"""The whole model as a process: it reads numbers of runs, does as many, and writes the seconds of each.
 
 ``python -m benchmarks.slicing.whole MODEL THREADS``. The engine is the one that serves; nothing else is done.
 """
@@ -22,11 +22,11 @@ def main() -> None:
     for _ in range(WARM_UP):
         engine.run(feeds)
     for line in sys.stdin:
-        samples = int(line)
+        runs = int(line)
         begun = time.perf_counter()
-        for _ in range(samples):
+        for _ in range(runs):
             engine.run(feeds)
-        print((time.perf_counter() - begun) / samples, flush=True)
+        print((time.perf_counter() - begun) / runs, flush=True)
 
 
 if __name__ == "__main__":

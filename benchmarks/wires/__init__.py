@@ -1,1 +1,1 @@
-"""What the benchmarks of the direct stream measure it against."""
+"""What the benchmarks of the transports measure them against."""

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from isthmus.model.sliced import Cast
     from isthmus.transport.pipelined import Pipelined
     from isthmus.transport.wires import Tls
-    from isthmus.workflows.serve_slice import Chained, Say, SliceWorker
+    from isthmus.workflows.serve_slice import Chained
+    from isthmus.workflows.slice_worker import Say, SliceWorker
 
 Address = tuple[str, int]
 
@@ -35,7 +36,7 @@ def slice_worker(
     """
     from isthmus.errors import EnvironmentProblem
     from isthmus.transport.direct import DirectListener
-    from isthmus.workflows.serve_slice import SliceWorker
+    from isthmus.workflows.slice_worker import SliceWorker
 
     chained = chained_slice(folder, number, following, tls=tls, threads=threads, public_key=public_key)
     try:

@@ -38,7 +38,7 @@ def edge_core(
         core.start()
     except (OSError, OverflowError) as error:
         raise EnvironmentProblem(
-            f"port {port} of 127.0.0.1 cannot be listened on: {error}; name another by --port"
+            f"port {port} of this machine cannot be listened on: {error}; name another by --port"
         ) from error
     assert core.server is not None
     return core, core.server.port

@@ -1,4 +1,4 @@
-"""A model of 600 MB that none of the planned functions could hold: planned, cut, deployed, and asked slice after slice."""
+"""A model of 600 MB that no planned function could hold: planned, cut, deployed, and asked slice after slice."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def test_a_model_of_600_mb_over_several_functions_answers_what_onnxruntime_answe
     assert all(entry.size_bytes <= MEMORY_BYTES for entry in document.slices)
     assert document.proof.relative <= MAX_RELATIVE
     names = {entry.name for entry in document.slices}
-    wait_until(lambda: in_service(system, names), "all slices to be in service", ROLL_OUT_SECONDS, every_seconds=3)
+    wait_until(
+        lambda: in_service(system, names), "all slices to be in service", ROLL_OUT_SECONDS, every_seconds=3
+    )
     x = np.random.default_rng(8).standard_normal((3, WIDTH), dtype=np.float32)
     expected = onnxruntime.InferenceSession(str(model)).run(None, {"x": x})[0]
     with isthmus.Client(api=world.outputs(system)["ApiUrl"]) as client:

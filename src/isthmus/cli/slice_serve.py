@@ -73,8 +73,9 @@ def run(options: argparse.Namespace, output: Output) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.end())
     work = worker.chained.work
-    served = {"slice": work.number, "name": work.name, "listens": f"{host}:{port}"}
-    output.result(served, f"slice {work.number} of {work.count}, {work.name}, listens on {host}:{port}")
+    listens = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    served = {"slice": work.number, "name": work.name, "listens": listens}
+    output.result(served, f"slice {work.number} of {work.count}, {work.name}, listens on {listens}")
     worker.serve()
     output.progress(
         f"ended; {worker.answered} questions were answered, {worker.failed} of them with an error"

@@ -22,6 +22,7 @@ from isthmus.edge.ways import Ways, rows_of
 from isthmus.edge.wish import read_deadline, wished
 from isthmus.errors import (
     InvalidModel,
+    InvalidRequest,
     IsthmusError,
     PayloadTooLarge,
     PermissionMissing,
@@ -232,13 +233,12 @@ class SplitEngine:
         return known, spent
 
     def _blame(self, error: Exception, option: Option) -> None:
-        if isinstance(error, PolicyViolation):
-            return
         if isinstance(error, NOT_SERVED):
             self.ways.not_served(self.ways.calls(option)[0][0], self.clock())
-            return
-        self.in_vain += 1
-        self.balancer.link.failed(self.clock())
+        # That a request's values are refused says nothing of the link.
+        elif not isinstance(error, (PolicyViolation, InvalidRequest)):
+            self.in_vain += 1
+            self.balancer.link.failed(self.clock())
 
     def _slices(
         self,

@@ -112,13 +112,27 @@ class Ways:
             after_seconds=0.0 if back is None else sum(known[back:]) * rows,
             moved_bytes=self._moved_bytes(way, rows),
             usd=self.prices.usd_per_request * len(calls) + self.prices.usd_per_second * there,
-            refused=self.guard.refusal(self.crossing(way)) or self._unserved(now, calls),
+            refused=self.guard.refusal(self.crossing(way))
+            or self._narrowed(way)
+            or self._unserved(now, calls),
         )
 
     def _guess(self, cut: int, at: int) -> float:
         """Return what a model should take in the cloud that was never asked for it: as planned."""
         planned = [entry.compute_seconds for entry in self.slices.document.slices]
         return planned[cut + at] if cut else sum(planned)
+
+    def _narrowed(self, option: Option) -> str:
+        """Raw inputs that later slices read would be cast with what crosses, and the proof did not do that."""
+        document = self.slices.document
+        if option.kind == "cloud" or not document.cast:
+            return ""
+        raw = sorted(document.castable_inputs & set(self.crossing(option)))
+        return (
+            f"the raw input {raw[0]!r} would be sent as {document.cast}, which the proof did not do"
+            if raw
+            else ""
+        )
 
     def _unserved(self, now: float, calls: Iterable[tuple[str, str | None]]) -> str:
         found = [name for name, _ in calls if self.unserved_until.get(name, -math.inf) > now]

@@ -15,7 +15,8 @@ CHECKPOINT = "CHECKPOINT"
 SHARES = "SHARES"
 PROGRESS = "PROGRESS"
 SLICED = "SLICED"
-"""Of a model: which slices it is served as. Of a model with a plan: the numbers of its slices' releases."""
+"""Of a model: which slices it is served as. Of a model with a plan: the numbers of its slices' releases, by what
+is in their bundles (``sliced_sk``)."""
 AGENT = "AGENT#"
 ORPHAN = "ORPHAN#"
 WORK = "WORK#"
@@ -151,6 +152,11 @@ def dataset_pk(dataset: str) -> str:
 def model_pk(model: str) -> str:
     """Partition of a model's records: its release counter and releases."""
     return f"MODEL#{model}"
+
+
+def sliced_sk(contents: str) -> str:
+    """Sort key of the numbers that slices of these contents have (``workflows.number_slices``)."""
+    return f"{SLICED}#{contents}"
 
 
 def release_sk(release: int) -> str:

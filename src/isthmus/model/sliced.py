@@ -122,9 +122,10 @@ class SliceProof(msgspec.Struct, frozen=True, kw_only=True):
 class SlicedModel(msgspec.Struct, frozen=True, kw_only=True):
     """``slices`` run in this order, each after the last; their names begin with ``name``.
 
-    ``model_sha256``: of the whole ONNX file; ``plan_sha256``: of the plan's document. ``inputs``, ``outputs``: the
-    whole's. ``fencing`` rises when a model is sliced anew under the same name: who serves it follows the larger
-    number. ``signature``: base64, of the document without it.
+    ``model_sha256``: of the whole ONNX file, or of it and the files that hold its weights; ``plan_sha256``: of the
+    plan's document. ``inputs``, ``outputs``: the whole's. ``fencing`` rises when a model is sliced anew under the same
+    name: who serves it follows the larger number. ``public_key_sha256``: of the key (DER) of who signed it.
+    ``signature``: base64, of the document without it.
     """
 
     schema: Literal["isthmus/sliced/1"] = "isthmus/sliced/1"
@@ -140,7 +141,13 @@ class SlicedModel(msgspec.Struct, frozen=True, kw_only=True):
     cast: Cast = ""
     proof: SliceProof
     fencing: int = 0
+    public_key_sha256: Sha256 | None = None
     signature: str | None = None
+
+    @property
+    def castable_inputs(self) -> frozenset[str]:
+        """The raw inputs that a cast would change, were they sent like what slices make."""
+        return frozenset(spec.name for spec in self.inputs if spec.datatype == "FP32")
 
     def crossing(self, cut: int) -> tuple[str, ...]:
         """Return the tensors that slices before number ``cut`` hand to that one or later ones, raw inputs too: all

@@ -45,7 +45,17 @@ from isthmus.transport.link import Link
 from isthmus.transport.ports import MAX_MESSAGE_BYTES
 from isthmus.transport.session import Window
 from isthmus.transport.stream import FAULTS, StreamChannel, refusal
-from isthmus.transport.wires import Tls, Wire, check_name, dial, is_mistrust, secure, untrusted
+from isthmus.transport.wires import (
+    Tls,
+    Wire,
+    check_name,
+    context,
+    dial,
+    is_break,
+    is_mistrust,
+    secure,
+    untrusted,
+)
 
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.5
@@ -53,6 +63,8 @@ HANDSHAKE_SECONDS = 5.0
 """What one try to connect may take, and what a listener gives to who connected and says nothing."""
 KEPT_SECONDS = 60.0
 """What a session outlives its connection."""
+PLAIN = b"this side does not speak TLS\n"
+"""What is no record of TLS: who began with TLS knows by it at once that the other side has none."""
 MAX_SESSIONS = 1024
 MAX_HANDSHAKES = 64
 
@@ -67,18 +79,23 @@ class Terms:
 
 
 class DirectTransport:
-    """The side that connects."""
+    """The side that connects. The files of ``tls`` are read here, once.
+
+    Raises:
+        EnvironmentProblem: one of them is missing or is no certificate or key.
+    """
 
     def __init__(self, address: tuple[str, int], *, tls: Tls | None, terms: Terms | None = None) -> None:
         checksums()
         self._address = address
         self._tls = tls
+        self._settings = None if tls is None else context(tls, server=False)
         self._terms = terms or Terms()
         self._buffers = Buffers()
 
     def connect(self, *, deadline: float) -> StreamChannel:
         terms = self._terms
-        caller = _Caller(self._address, self._tls, self._buffers, terms.max_bytes)
+        caller = _Caller(self._address, self._tls, self._settings, self._buffers, terms.max_bytes)
         channel = StreamChannel(caller.join, cast=terms.cast, max_bytes=terms.max_bytes, window=terms.window)
         channel.open(deadline)
         return channel
@@ -87,9 +104,17 @@ class DirectTransport:
 class _Caller:
     """Makes the connections of one session."""
 
-    def __init__(self, address: tuple[str, int], tls: Tls | None, buffers: Buffers, max_bytes: int) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        tls: Tls | None,
+        settings: ssl.SSLContext | None,
+        buffers: Buffers,
+        max_bytes: int,
+    ) -> None:
         self._address = address
         self._tls = tls
+        self._settings = settings
         self._buffers = buffers
         self._max_bytes = max_bytes
         self._session = os.urandom(16)
@@ -101,7 +126,7 @@ class _Caller:
             try:
                 return self._try(channel.received, min(deadline, time.monotonic() + HANDSHAKE_SECONDS))
             except (OSError, InvalidFrame, DeadlineExceeded) as error:
-                faults += isinstance(error, (InvalidFrame, ssl.SSLError))
+                faults += isinstance(error, (InvalidFrame, ssl.SSLError)) and not is_break(error)
                 if faults >= FAULTS:
                     raise (
                         untrusted(error) if isinstance(error, ssl.SSLError) else InvalidFrame(str(error))
@@ -114,9 +139,10 @@ class _Caller:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _try(self, received: int, deadline: float) -> tuple[Link, int]:
-        wire = dial(self._address, self._tls, deadline)
+        wire = dial(self._address, self._settings, deadline)
         link = Link(wire, self._buffers, self._max_bytes)
         try:
+            check_name(wire, self._tls)
             greeting = msgspec.msgpack.encode(Hello(self._session, received, self._fresh))
             link.write(HELLO, 0, greeting, deadline, lambda: None)
             frame = _first(link, deadline)
@@ -139,7 +165,11 @@ class _Caller:
 class DirectListener:
     """The side that listens. A thread of its own takes connections; each handshake has one while it lasts.
 
-    ``on_refused`` is told of each connection that was not taken, and why.
+    ``on_refused`` is told of each connection that was not taken, and why. The files of ``tls`` are read here, once.
+
+    Raises:
+        EnvironmentProblem: one of them is missing or is no certificate or key.
+        OSError: it cannot listen at ``address``.
     """
 
     def __init__(
@@ -152,6 +182,7 @@ class DirectListener:
     ) -> None:
         checksums()
         self._tls = tls
+        self._settings = None if tls is None else context(tls, server=True)
         self._terms = terms or Terms()
         self._on_refused = on_refused
         self._buffers = Buffers()
@@ -159,7 +190,8 @@ class DirectListener:
         self._lock = threading.Lock()
         self._new: queue.SimpleQueue[StreamChannel] = queue.SimpleQueue()
         self._places = threading.Semaphore(MAX_HANDSHAKES)
-        self._socket = socket.create_server(address, backlog=MAX_HANDSHAKES)
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._socket = socket.create_server(address, family=family, backlog=MAX_HANDSHAKES)
         self._closed = False
         threading.Thread(target=self._take, daemon=True, name="isthmus-listener").start()
 
@@ -199,13 +231,14 @@ class DirectListener:
 
     def _greet(self, connected: socket.socket) -> None:
         try:
-            self._admit(secure(connected, self._tls, HANDSHAKE_SECONDS, server=True))
+            self._admit(secure(connected, self._settings, HANDSHAKE_SECONDS, server=True))
         except IsthmusError as error:
             self._on_refused(error)
-        except ssl.SSLError as error:
-            self._on_refused(untrusted(error))
         except OSError as error:
-            self._on_refused(ChannelClosed(f"a connection ended before it had begun: {error}"))
+            if isinstance(error, ssl.SSLError) and not is_break(error):
+                self._on_refused(untrusted(error))
+            else:
+                self._on_refused(ChannelClosed(f"a connection ended before it had begun: {error}"))
         finally:
             self._places.release()
 
@@ -224,6 +257,12 @@ class DirectListener:
             with contextlib.suppress(OSError, IsthmusError):
                 link.write(REFUSED, 0, msgspec.msgpack.encode(refused), deadline, lambda: None)
                 _drain(link, deadline)
+            link.close()
+            raise
+        except InvalidFrame:
+            if self._settings is None:
+                with contextlib.suppress(OSError):
+                    wire.send_now([PLAIN])
             link.close()
             raise
         except BaseException:

@@ -93,6 +93,7 @@ class Link:
             for start in range(0, len(piece), WRITE_BYTES):
                 if unsent >= WRITE_BYTES:
                     self._send(waiting, deadline, meanwhile)
+                    _check_time(deadline)
                     waiting, unsent = [], 0
                 part = piece[start : start + WRITE_BYTES]
                 digest.update(part)
@@ -129,13 +130,13 @@ class Link:
             try:
                 sent = send(pieces[:PIECES])
             except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise DeadlineExceeded("the other side did not take a message in time") from None
                 sent = 0
             while pieces and sent >= len(pieces[0]):
                 sent -= len(pieces.pop(0))
             if sent:
                 pieces[0] = memoryview(pieces[0])[sent:]
+            if pieces:
+                _check_time(deadline)
             if pieces and not len(pieces) > PIECES:
                 # The other side may be waiting for us to read: from here on nothing waits for room alone.
                 send = self._wire.send_now
@@ -152,7 +153,7 @@ class Link:
                 self._start, self._end = 0, max(0, got - missing)
             else:
                 self._tidy()
-                got = self._wire.receive(self._stage[self._end : self._end + STAGE_BYTES])
+                got = self._wire.receive_soon(self._stage[self._end : self._end + STAGE_BYTES])
                 self._end += got
         except BlockingIOError:
             return False
@@ -240,6 +241,11 @@ class Link:
             return False
         self._check_sum(head, self._sum.intdigest())
         return True
+
+
+def _check_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise DeadlineExceeded("the other side did not take a message in time")
 
 
 def _sealed(kept: Kept, found: int) -> bytes:

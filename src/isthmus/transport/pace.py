@@ -1,13 +1,12 @@
 """When to look for an object that somebody else will write: pure, fed with what was seen.
 
-Answers of one exchange take much the same time. So looks halve their way towards the time at which the last few came,
-are close around it, and grow apart as fast as it is overdue. The early ones find what comes sooner than it used to: two
-sides that only aimed at each other's habits would keep each other's delays alive.
+Answers of one exchange take much the same time. So looks halve their way towards the time at which the soonest of the
+last few came, are close around it, and grow apart as fast as it is overdue. The early ones find what comes sooner than
+it used to: two sides that only aimed at each other's habits would keep each other's delays alive.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -28,7 +27,7 @@ class Pace:
 
     def spacing(self, waited: float) -> float:
         """Return the seconds from a look that leaves after ``waited`` seconds to the next."""
-        due = statistics.median(self.waits) if self.waits else 0.0
+        due = min(self.waits, default=0.0)
         ahead = due - self.close_seconds - waited
         wanted = ahead / 2 if ahead > self.close_seconds else waited - due
         return min(self.remote_seconds, max(self.close_seconds, wanted))

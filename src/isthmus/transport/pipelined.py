@@ -86,6 +86,10 @@ def failure(number: int, error: IsthmusError) -> Arrays:
     return labelled({}, Label(number, error=kind or type(error).__name__, sentence=str(error)[:2000]))
 
 
+def _unforeseen(name: str, error: Exception) -> Unavailable:
+    return Unavailable(f"asking {name} failed: {type(error).__name__}: {error}")
+
+
 @dataclass(eq=False)
 class _Asked:
     """A question; ``channel``: the last one that it was sent over."""
@@ -138,13 +142,8 @@ class Pipelined:
             asked.number, self._following = self._following, self._following + 1
             self._asked[asked.number] = asked
             self._changed.notify_all()
-        try:
-            with self._sending:
-                self._send(asked)
-        except LOST:
-            pass  # the keeper meets the same, and asks again
-        except IsthmusError as error:
-            self._settle(asked.number, error)
+        with suppress(*LOST):  # the keeper meets the same, and asks again
+            self._try(asked)
         return asked.answer
 
     def close(self) -> None:
@@ -162,7 +161,7 @@ class Pipelined:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._asked)
                 if self._closed:
-                    return
+                    break
             try:
                 self._take(self._connected().receive(deadline=self._soon(LOOK_SECONDS)))
             except DeadlineExceeded as error:
@@ -171,22 +170,53 @@ class Pipelined:
             except LOST as error:
                 self._last = str(error)
                 self._drop()
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closed, PAUSE_SECONDS)
+                self._pause()
             except IsthmusError as error:
                 self._drop()
                 self._fail(error)
+            except Exception as error:
+                # Without this thread no question would ever end.
+                self._drop()
+                self._fail(_unforeseen(self._name, error))
+                self._pause()
             self._expire()
+        self._drop()  # it may have been made while this side closed
+
+    def _pause(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, PAUSE_SECONDS)
 
     def _connected(self) -> Channel:
         channel = self._channel
         if channel is None:
-            channel = self._transport.connect(deadline=self._soon(CONNECT_SECONDS))
-            with self._sending:
-                self._channel = channel
-                for asked in list(self._asked.values()):
-                    self._send(asked)
+            channel = self._channel = self._transport.connect(deadline=self._soon(CONNECT_SECONDS))
+            # Beside the keeper, which has to see to the other questions' time while one is being sent.
+            threading.Thread(target=self._send_all, daemon=True, name="isthmus-pipelined-again").start()
         return channel
+
+    def _send_all(self) -> None:
+        """Send what was asked before there was a channel; what one question fails of is no other's."""
+        with self._changed:
+            waiting = list(self._asked.values())
+        with suppress(*LOST):
+            for asked in waiting:
+                self._try(asked)
+
+    def _try(self, asked: _Asked) -> None:
+        """Send a question, and settle it if that fails. Raises what is ``LOST``."""
+        if not self._sending.acquire(timeout=max(0.0, asked.deadline - time.monotonic())):
+            self._settle(asked.number, DeadlineExceeded("earlier questions took all of the time"))
+            return
+        try:
+            self._send(asked)
+        except LOST:
+            raise
+        except IsthmusError as error:
+            self._settle(asked.number, error)
+        except Exception as error:
+            self._settle(asked.number, _unforeseen(self._name, error))
+        finally:
+            self._sending.release()
 
     def _send(self, asked: _Asked) -> None:
         """Send a question over the channel that there is, unless it was; the lock for sending is held."""
@@ -211,6 +241,8 @@ class Pipelined:
         if asked is None:
             return  # it was answered, or given up
         self._room.release()
+        if not asked.answer.set_running_or_notify_cancel():
+            return  # who asked does not want it any more
         if isinstance(outcome, IsthmusError):
             asked.answer.set_exception(outcome)
         else:
@@ -223,7 +255,11 @@ class Pipelined:
     def _expire(self) -> None:
         now = time.monotonic()
         with self._changed:
-            late = [asked.number for asked in self._asked.values() if asked.deadline <= now]
+            late = [
+                asked.number
+                for asked in self._asked.values()
+                if asked.deadline <= now or asked.answer.cancelled()
+            ]
         for number in late:
             why = f"; {self._last}" if self._channel is None else ""
             self._settle(number, DeadlineExceeded(f"{self._name} did not answer in time{why}"))

@@ -18,6 +18,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from isthmus.errors import (
@@ -28,6 +29,7 @@ from isthmus.errors import (
     LimitExceeded,
     MissingFile,
     PayloadTooLarge,
+    SessionLost,
     Unavailable,
 )
 from isthmus.model.sliced import Cast
@@ -105,6 +107,7 @@ class RelayChannel:
         self._looks = ThreadPoolExecutor(2 * LOOKS, thread_name_prefix="isthmus-relay")
         self._sweeper = ThreadPoolExecutor(1, thread_name_prefix="isthmus-relay-sweeper")
         self._closed = ""
+        self._doubt = ""
         self._sent = 0
         self._due: int | None = 0 if side == "ask" else None
         self._taken: int | None = None
@@ -120,7 +123,7 @@ class RelayChannel:
         number = self._number()
         if self._side == "ask":
             self._await_room(number, deadline)
-        self._store.create(self._key(self._side, number), write_object(DATA, number, packed))
+        self._write(number, write_object(DATA, number, packed))
         self._sent = number + 1
         self._sweep()
 
@@ -143,14 +146,34 @@ class RelayChannel:
     def close(self) -> None:
         if not self._closed:
             self._closed = "this side closed the channel"
-            self._store.create(self._key(self._side, self._sent), write_object(BYE, self._sent, None))
+            for number in (self._sent, self._sent + 1):  # a message in doubt may have the first of them
+                if self._store.create(self._key(self._side, number), write_object(BYE, number, None)):
+                    break
         self._sweep()
         self._looks.shutdown(cancel_futures=True)
         self._sweeper.shutdown()
 
+    def _write(self, number: int, data: bytes) -> None:
+        """Write a message. A question that may be there or not leaves its number in doubt: an answer of that number
+        could be one to it, and not to the next. A second answer to the same question changes nothing."""
+        key = self._key(self._side, number)
+        try:
+            written = self._store.create(key, data)
+        except Exception as error:
+            if self._side == "ask":
+                self._doubt = f"question {number} may have been stored or not: {error}"
+            raise
+        if not written and self._side == "ask":
+            with suppress(MissingFile):  # it was taken: the store tried twice, and the first time was enough
+                if self._store.get(key, max_bytes=self._max_bytes + MARGIN_BYTES) != data:
+                    self._doubt = f"there is another question {number} already"
+                    self._check()
+
     def _check(self) -> None:
         if self._closed:
             raise ChannelClosed(self._closed)
+        if self._doubt:
+            raise SessionLost(f"the session at {self._name} has to begin anew: {self._doubt}")
 
     def _key(self, side: Side, number: int) -> str:
         return f"{self._name}/{self._session}/{side}/{number:012d}"
@@ -219,7 +242,7 @@ class RelayChannel:
             if waited >= due and len(pending) < LOOKS:
                 if self._side == "answer" and waited >= STALE_SECONDS and not pending:
                     self._follow()
-                pending[self._looks.submit(self._look)] = waited
+                pending[self._looks.submit(self._look, self._session, self._due)] = waited
                 due = waited + self._pace.spacing(waited)
             until = deadline - started if len(pending) >= LOOKS else min(due, deadline - started)
             for each in _finished(pending, max(0.0, until - (time.monotonic() - started))):
@@ -236,26 +259,28 @@ class RelayChannel:
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"no message came at {self._name} in time") from trouble
 
-    def _look(self) -> Frame | None:
-        if self._due is None and not self._locate():
+    def _look(self, session: str, number: int | None) -> Frame | None:
+        """Look for a message; without a number for the first question that is there, whose number is not known.
+
+        It changes nothing here: a look may end after another has found the message.
+        """
+        if number is None:
+            number = self._first(session)
+        if number is None:
             return None
-        number = self._due or 0
+        key = f"{self._name}/{session}/{OTHER[self._side]}/{number:012d}"
         try:
-            data = self._store.get(
-                self._key(OTHER[self._side], number), max_bytes=self._max_bytes + MARGIN_BYTES
-            )
+            data = self._store.get(key, max_bytes=self._max_bytes + MARGIN_BYTES)
         except MissingFile:
             return None
         except LimitExceeded as error:
             raise PayloadTooLarge(f"a message is too large to be taken: {error}") from error
         return read_object(data, number)
 
-    def _locate(self) -> bool:
-        """Find the first question that was not answered: another process may have answered those before it."""
-        first = next(iter(self._store.keys(f"{self._name}/{self._session}/ask/")), None)
-        if first is not None:
-            self._due = int(first.key.rpartition("/")[2])
-        return first is not None
+    def _first(self, session: str) -> int | None:
+        """Return the number of the first question that was not answered: another process may have answered some."""
+        first = next(iter(self._store.keys(f"{self._name}/{session}/ask/")), None)
+        return None if first is None else int(first.key.rpartition("/")[2])
 
     def _follow(self) -> None:
         """Take up a newer session, if there is one: who asked has started anew."""

@@ -230,8 +230,8 @@ class StreamChannel:
                     idle = None
                 else:
                     self._rest(link, deadline)
-                if time.monotonic() > deadline:
-                    return
+            if time.monotonic() > deadline:
+                return
 
     def _claim(self) -> bool:
         """Become the one that reads, if nobody is."""

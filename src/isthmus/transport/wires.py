@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from isthmus.errors import EnvironmentProblem, PeerUntrusted
-from isthmus.model.units import KIB
+from isthmus.model.units import KIB, MIB
 
 SLICE_SECONDS = 0.02
 """The longest wait in the kernel."""
@@ -30,7 +30,10 @@ CONGESTION_CONTROL = b"cubic"
 """A direct stream stays within a private network: what paces for the open internet (bbr) costs it a third."""
 AWAKE_SECONDS = 100e-6
 """What a connection whose other side answers at once is read without sleeping."""
-PART_SECONDS = 0.5
+GATHERED_BYTES = 160 * KIB
+PART_SECONDS = 1.0
+PART_BYTES = 4 * MIB
+"""What who failed a handshake may still send, so that it reads why."""
 JOINED_BYTES = 16 * KIB
 """Smaller pieces go under TLS as one: each write is a record of its own, of at most this size."""
 _TIMEVAL = struct.Struct("@ll")
@@ -61,6 +64,9 @@ class Wire(Protocol):
     def receive(self, into: memoryview) -> int:
         """Return how many bytes came; none when the other side has finished."""
 
+    def receive_soon(self, into: memoryview) -> int:
+        """The same, for the beginning of what may come at once."""
+
     def receive_both(self, first: memoryview, second: memoryview) -> int:
         """Fill ``first`` and, if the kernel has more at hand, ``second``; return the bytes of both."""
 
@@ -80,9 +86,10 @@ class PlainWire:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             connected.setsockopt(socket.SOL_SOCKET, option, span)
         self.send = connected.sendmsg
+        self.receive = connected.recv_into
         self._soon = False
 
-    def receive(self, into: memoryview) -> int:
+    def receive_soon(self, into: memoryview) -> int:
         # What answers at once is waited for awake: to fall asleep and be woken takes longer than a small message.
         # Only where the last one came so, so that an idle connection costs nothing.
         receive, started = self._socket.recv_into, time.perf_counter()
@@ -116,6 +123,7 @@ class TlsWire:
     def __init__(self, connected: ssl.SSLSocket) -> None:
         self._socket = connected
         connected.settimeout(0)
+        self._gathering = 0
         self._lock = threading.Lock()
 
     def send(self, pieces: Sequence[memoryview | bytes]) -> int:
@@ -139,12 +147,25 @@ class TlsWire:
             with self._lock:
                 return self._socket.recv_into(into)
         except ssl.SSLWantReadError:
+            self._let_gather(len(into))
             _wait(self._socket, select.POLLIN, SLICE_SECONDS)
         except ssl.SSLWantWriteError:
             _wait(self._socket, select.POLLOUT, SLICE_SECONDS)
         except ssl.SSLEOFError:
             return 0
         raise BlockingIOError
+
+    def receive_soon(self, into: memoryview) -> int:
+        if self._gathering:
+            self._let_gather(0)
+        return self.receive(into)
+
+    def _let_gather(self, missing: int) -> None:
+        """Be woken for several records at once, where so many are still to come that they surely will."""
+        wanted = max(0, min(missing, GATHERED_BYTES) - 2 * JOINED_BYTES)
+        if wanted != self._gathering:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, max(1, wanted))
+            self._gathering = wanted
 
     def receive_both(self, first: memoryview, second: memoryview) -> int:
         return self.receive(first)
@@ -165,20 +186,20 @@ class TlsWire:
         _close(self._socket)
 
 
-def dial(address: tuple[str, int], tls: Tls | None, deadline: float) -> Wire:
-    """Connect.
+def dial(address: tuple[str, int], settings: ssl.SSLContext | None, deadline: float) -> Wire:
+    """Connect; ``check_name`` is still to do. ``settings``: of TLS, by ``context``.
 
     Raises:
         OSError: nobody is there now.
         PeerUntrusted: who is there is not who should be, or does not speak TLS.
     """
     left = max(0.001, deadline - time.monotonic())
-    wire = secure(socket.create_connection(address, timeout=left), tls, left, server=False)
-    check_name(wire, tls)
-    return wire
+    return secure(socket.create_connection(address, timeout=left), settings, left, server=False)
 
 
-def secure(connected: socket.socket, tls: Tls | None, seconds: float, *, server: bool) -> Wire:
+def secure(
+    connected: socket.socket, settings: ssl.SSLContext | None, seconds: float, *, server: bool
+) -> Wire:
     """Return the wire of a connected socket, TLS's handshake done; ``check_name`` is still to do.
 
     Raises:
@@ -186,10 +207,9 @@ def secure(connected: socket.socket, tls: Tls | None, seconds: float, *, server:
     """
     try:
         _tune(connected)
-        if tls is None:
+        if settings is None:
             return PlainWire(connected)
         connected.settimeout(seconds)
-        settings = context(tls, server=server)
         wrapped = settings.wrap_socket(connected, server_side=server, do_handshake_on_connect=False)
         connected = wrapped
         wrapped.do_handshake()
@@ -209,6 +229,11 @@ def is_mistrust(error: ssl.SSLError) -> bool:
     )
 
 
+def is_break(error: Exception) -> bool:
+    """Whether a connection ended within TLS's handshake, which says nothing of who is there."""
+    return isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+
+
 def untrusted(error: ssl.SSLError) -> PeerUntrusted:
     """Return what a failure of TLS means."""
     return PeerUntrusted(
@@ -223,6 +248,11 @@ def context(tls: Tls, *, server: bool) -> ssl.SSLContext:
     Raises:
         EnvironmentProblem: a file is missing or is no certificate or key.
     """
+    for path in (tls.authority, tls.certificate, tls.key):
+        if not path.is_file():
+            raise EnvironmentProblem(
+                f"TLS needs an authority, a certificate and a key; there is no file {path}"
+            )
     found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     found.minimum_version = ssl.TLSVersion.TLSv1_3
     found.check_hostname = False  # names are of peers, not of hosts: ``_check_name``
@@ -276,12 +306,14 @@ def _tune(connected: socket.socket) -> None:
 
 def _part(connected: socket.socket) -> None:
     """Close after a failed handshake, once the other side has read why: unread bytes would reset the connection."""
-    plain = socket.socket(fileno=connected.detach())
+    plain, until, taken = socket.socket(fileno=connected.detach()), time.monotonic() + PART_SECONDS, 0
     with contextlib.suppress(OSError), plain:
-        plain.settimeout(PART_SECONDS)
         plain.shutdown(socket.SHUT_WR)
-        while plain.recv(JOINED_BYTES):
-            continue
+        while taken < PART_BYTES and (left := until - time.monotonic()) > 0:
+            plain.settimeout(left)
+            if not (got := len(plain.recv(JOINED_BYTES))):
+                return
+            taken += got
 
 
 def _close(connected: socket.socket) -> None:

@@ -16,8 +16,8 @@ from isthmus.model import layout
 from isthmus.model.sliced import ModelSlice, SlicedModel
 from isthmus.model.units import MIB
 from isthmus.ports import BlobStore, Executions, Item, Records
+from isthmus.workflows.number_slices import Reservation
 from isthmus.workflows.package_model import upload_bundle
-from isthmus.workflows.slice_model import Reservation
 
 SERVING_BYTES = 128 * MIB
 """A serving function with its layers, unzipped: 108 MiB on x86_64 as built (core 31, onnxruntime 68, images 8), and
@@ -27,9 +27,9 @@ CLOUD = "aws:"
 
 
 def reserve(asked: Reservation, *, records: Records) -> Reservation:
-    """Number the slices: the same model with the same plan keeps its numbers, another one gets its own."""
-    pk = layout.job_pk(asked.job_key)
-    item = records.get(pk, layout.SLICED) or {}
+    """Number the slices: the same bundles of a model with a plan keep their numbers, others get their own."""
+    pk, sk = layout.job_pk(asked.job_key), layout.sliced_sk(asked.contents)
+    item = records.get(pk, sk) or {}
     before: Mapping[str, int] = item.get("releases") or {}
     numbers = {name: int(before[name]) for name in asked.releases if name in before}
     for name in asked.releases:
@@ -39,7 +39,7 @@ def reserve(asked: Reservation, *, records: Records) -> Reservation:
     values = {"releases": {**before, **numbers}, "created_at": created}
     if values["releases"] != before:
         try:
-            records.update(pk, layout.SLICED, values, expect={"releases": item.get("releases")})
+            records.update(pk, sk, values, expect={"releases": item.get("releases")})
         except Conflict:
             return reserve(asked, records=records)
     fencing = records.next_number(layout.model_pk(asked.name), "SLICINGS")
@@ -55,7 +55,7 @@ def publish_slices(
 
     Raises:
         LimitExceeded: no function could hold a slice; the model's slices stay those that they were.
-        InvalidCase: the slices were not numbered by a stack, or newer ones were published meanwhile.
+        InvalidCase: the slices were not numbered by this stack, or newer ones were published meanwhile.
         InvalidModel, DigestMismatch: a bundle in ``folder`` is not what the document says.
     """
     if not all(entry.release for entry in document.slices):
@@ -94,14 +94,24 @@ def _publish(
 ) -> None:
     bundle = open_bundle(folder / entry.folder, None, sha256=entry.bundle or "")
     pk, sk = layout.model_pk(entry.name), layout.release_sk(entry.release)
-    published = records.get(pk, sk)
-    if published is not None and published["bundle"] == bundle.sha256:
-        return  # a new signature would change bytes whose digest Greengrass has on record
+    if (published := records.get(pk, sk)) is not None:
+        # A new signature would change bytes whose digest Greengrass has on record.
+        _check_same(entry, bundle.sha256, published)
+        return
     upload_bundle(entry.name, bundle.sha256, bundle.manifest, bundle.folder, workdir, blobs, serving)
     item: Item = {"bundle": bundle.sha256, "job_key": bundle.manifest.lineage.job_key, "metrics": {}}
     item |= {"serving": msgspec.to_builtins(serving), "baseline": None}
     item |= {"slice_of": document.name, "plan": document.plan_sha256}
-    records.put({"pk": pk, "sk": sk, **item})
+    if not records.create({"pk": pk, "sk": sk, **item}):
+        _check_same(entry, bundle.sha256, records.get(pk, sk) or {})
+
+
+def _check_same(entry: ModelSlice, bundle: str, published: Item) -> None:
+    if (there := published.get("bundle", "")) != bundle:
+        raise InvalidCase(
+            f"release {entry.release} of {entry.name} is the bundle {there[:12]} already, and a release is one bundle "
+            f"for ever; this one is {bundle[:12]}: slice it anew with --publish, and it gets a number of its own"
+        )
 
 
 def deploy_slices(

@@ -143,7 +143,7 @@ def _with_golden(
 def _asked_at_once(array: Any, manifest: BundleManifest) -> int:
     """Return the elements of the smallest request that brings, or gives, a part of an array."""
     open_batch = (manifest.raw or manifest.inputs[0]).shape[:1] == (-1,)
-    return int(array.size // len(array)) if open_batch else int(array.size)
+    return int(array.size // len(array)) if open_batch and array.ndim and len(array) else int(array.size)
 
 
 def _raw(spec: TensorSpec, count: int) -> Any:

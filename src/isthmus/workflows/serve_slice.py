@@ -7,18 +7,15 @@ there. While one slice runs a question, the next one runs the question before.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import (
-    ChannelClosed,
     DeadlineExceeded,
     InvalidCase,
     InvalidInput,
@@ -29,9 +26,8 @@ from isthmus.errors import (
 from isthmus.inference.bundle import open_bundle
 from isthmus.inference.engine import OnnxEngine
 from isthmus.model.sliced import Cast, SlicedModel
-from isthmus.transport.pipelined import Label, Pipelined, failure, labelled, unlabelled
-from isthmus.transport.ports import Channel, Listener, within
-from isthmus.workflows.sliced_folder import KEY_FILE, load_sliced, verify_sliced
+from isthmus.transport.pipelined import Pipelined
+from isthmus.workflows.sliced_folder import key_file, load_sliced, verify_sliced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,21 +36,14 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-LOOK_SECONDS = 0.25
-"""Between two looks at whether to go on."""
-IDLE_SECONDS = 600.0
-"""A channel over which nothing comes for so long is ended; who asks again makes a new one."""
-END_SECONDS = 10.0
-"""What the end waits for questions that are under way."""
 BACK_SHARE = 0.05
 """Of the time that is left, what an answer may need for its way back: so the slice that is late is named."""
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class SliceWork:
     """A slice that can be run. ``takes``: the tensors that it reads; ``hands_on``: what the next slice is given,
-    raw inputs too; ``gives``: which of the whole's outputs are made here; ``cast``: what 32-bit floating point
+    raw inputs too; ``gives``: which of the whole's outputs are known here first; ``cast``: what 32-bit floating point
     is handed on as."""
 
     number: int
@@ -84,10 +73,10 @@ def open_slice(folder: Path, number: int, *, threads: int = 1, public_key: bytes
     """
     document, _ = load_sliced(folder)
     if public_key is None:
-        key_file = folder / KEY_FILE
-        if not key_file.is_file():
-            raise InvalidInput(f"{folder} has no {KEY_FILE}: name the public key of who sliced the model")
-        public_key = key_file.read_bytes()
+        beside = key_file(folder, document)
+        if not beside.is_file():
+            raise InvalidInput(f"{folder} has no {beside.name}: name the public key of who sliced the model")
+        public_key = beside.read_bytes()
     verify_sliced(document, public_key)
     if not 0 <= number < len(document.slices):
         raise InvalidInput(
@@ -109,13 +98,16 @@ def work_of(document: SlicedModel, number: int, engine: Engine) -> SliceWork:
         InvalidCase: as ``open_slice``.
     """
     entry, hands_on = document.slices[number], document.crossing(number + 1)
-    raw = sorted({spec.name for spec in document.inputs} & set(hands_on))
+    raw = sorted(document.castable_inputs & set(hands_on))
     if document.cast and raw:
         raise InvalidCase(
             f"slice {number} of {document.name} would hand on the raw input {raw[0]} as {document.cast}, and the proof "
             "was made without that: slice it with --cast none"
         )
     made = {spec.name for spec in entry.outputs}
+    if number == 0:
+        # What the model gives as it was given is made by nobody: it is known where the question comes in.
+        made |= {spec.name for spec in document.inputs}
     return SliceWork(
         number=number,
         count=len(document.slices),
@@ -156,7 +148,7 @@ class Chained:
         work = self.work
         try:
             known = tensors | run(work, tensors, deadline)
-            own = {name: known[name] for name in work.gives}
+            own = _pick(known, work.gives, f"the answer of slice {work.number} ({work.name})")
             if self.following is None:
                 answer.set_result(own)
                 return answer
@@ -171,128 +163,13 @@ class Chained:
 
 
 def _join(answer: Future[Arrays], own: Arrays, asked: Future[Arrays]) -> None:
+    if not answer.set_running_or_notify_cancel():
+        return  # who asked does not want it any more
     error = asked.exception()
     if error is not None:
         answer.set_exception(error)
     else:
         answer.set_result(asked.result() | own)
-
-
-@dataclass
-class SliceWorker:
-    """Answers on every channel that comes in."""
-
-    chained: Chained
-    listener: Listener
-    say: Say = lambda line: None
-    answered: int = 0
-    failed: int = 0
-    _ending: threading.Event = field(default_factory=threading.Event, repr=False)
-    _attending: list[threading.Thread] = field(default_factory=list, repr=False)
-    _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def serve(self) -> None:
-        """Serve until ``end`` is called; then answer what was taken, and close everything."""
-        try:
-            while not self._ending.is_set():
-                try:
-                    channel = self.listener.accept(deadline=within(LOOK_SECONDS))
-                except DeadlineExceeded:
-                    continue
-                self._attending = [thread for thread in self._attending if thread.is_alive()]
-                thread = threading.Thread(
-                    target=self._attend, args=(channel,), daemon=True, name="isthmus-slice"
-                )
-                self._attending.append(thread)
-                thread.start()
-        finally:
-            self._ending.set()
-            for thread in self._attending:
-                thread.join(END_SECONDS)
-            self.listener.close()
-            if self.chained.following is not None:
-                self.chained.following.close()
-
-    def end(self) -> None:
-        """Ask ``serve`` to end. May be called by a signal's handler."""
-        self._ending.set()
-
-    def _attend(self, channel: Channel) -> None:
-        caller = _Caller(self, channel)
-        try:
-            caller.serve(self._ending)
-        except ChannelClosed:
-            pass
-        except IsthmusError as error:
-            self.say(f"a channel ended: {error}")
-        finally:
-            caller.finish()
-            with suppress(IsthmusError, OSError):
-                channel.close()
-
-    def count(self, *, failed: bool) -> None:
-        """Count an answer."""
-        with self._counting:
-            self.answered += 1
-            self.failed += failed
-
-
-class _Caller:
-    """One channel that questions come over."""
-
-    def __init__(self, worker: SliceWorker, channel: Channel) -> None:
-        self._worker = worker
-        self._channel = channel
-        self._sending = threading.Lock()
-        self._changed = threading.Condition()
-        self._under_way = 0
-
-    def serve(self, ending: threading.Event) -> None:
-        """Answer questions until the other side ends the channel, is silent for long, or ``ending``.
-
-        Raises:
-            IsthmusError: what ended the channel.
-        """
-        silent_until = within(IDLE_SECONDS)
-        while not ending.is_set() and time.monotonic() < silent_until:
-            try:
-                message = self._channel.receive(deadline=within(LOOK_SECONDS))
-            except DeadlineExceeded:
-                continue
-            silent_until = within(IDLE_SECONDS)
-            label, tensors = unlabelled(message)
-            with self._changed:
-                self._under_way += 1
-            self._answer(label.number, time.monotonic() + label.seconds, tensors)
-
-    def finish(self) -> None:
-        """Wait until what was taken is answered."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._under_way == 0, END_SECONDS)
-
-    def _answer(self, number: int, deadline: float, tensors: Arrays) -> None:
-        asked = self._worker.chained.ask(tensors, deadline=deadline)
-        asked.add_done_callback(partial(self._back, number, deadline))
-
-    def _back(self, number: int, deadline: float, asked: Future[Arrays]) -> None:
-        error = asked.exception()
-        if isinstance(error, IsthmusError):
-            self._reply(number, failure(number, error), deadline, failed=True)
-        else:
-            self._reply(number, labelled(asked.result(), Label(number)), deadline)
-
-    def _reply(self, number: int, message: Arrays, deadline: float, *, failed: bool = False) -> None:
-        try:
-            with self._sending:
-                # Who asked does not wait any longer than that; a moment more lets the reason reach it.
-                self._channel.send(message, deadline=max(deadline, within(LOOK_SECONDS)))
-            self._worker.count(failed=failed)
-        except IsthmusError as error:
-            self._worker.say(f"the answer to question {number} was not taken: {error}")
-        finally:
-            with self._changed:
-                self._under_way -= 1
-                self._changed.notify_all()
 
 
 def run(work: SliceWork, tensors: Arrays, deadline: float) -> Arrays:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus import documents
 from isthmus.errors import EnvironmentProblem, InvalidCase, InvalidModel
+from isthmus.inference.bundle import open_bundle
 from isthmus.inference.onnx_model import describe_onnx
 from isthmus.model import layout
 from isthmus.model.bundle import MANIFEST_FILE, MODEL_FILE, BundleManifest
@@ -17,6 +18,7 @@ from isthmus.model.sliced import MAX_RELATIVE, Cast, ModelSlice, SlicedModel, Sl
 from isthmus.model.slicing import SlicePlan
 from isthmus.planning.slicing.stages import Stage, base_name, slice_names, stages
 from isthmus.ports import Engine, Signer
+from isthmus.workflows.number_slices import UNPUBLISHED_RELEASE, Reservation, contents_of, number_slices
 from isthmus.workflows.plan_slices import LIBRARIES, load_plan
 from isthmus.workflows.prove_slices import Running, prove_slices
 from isthmus.workflows.scoring import OpenEngine
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from isthmus.frameworks.onnx.slices import Part
 
 Say = Callable[[str], None]
-UNPUBLISHED_RELEASE = 1
-"""In the manifest of a slice that no stack has numbered."""
 SAY_EVERY = 16
 """Of samples that are compared."""
 
@@ -43,19 +43,6 @@ class Given:
 
     arrays: Mapping[str, Any]
     origin: str
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """``releases``: each slice's number, by name; ``created_at``: of the first slicing of this model with this plan
-    (``job_key``), so that its bundles are the same bytes each time. ``fencing``: rises with each slicing of
-    ``name``."""
-
-    name: str
-    job_key: str
-    releases: Mapping[str, int]
-    created_at: str
-    fencing: int
 
 
 @dataclass(frozen=True)
@@ -100,31 +87,28 @@ def slice_model(
         SlicesDiffer: the slices do not answer what the whole answers; nothing is left of them.
         EnvironmentProblem: a library is missing, or the folder holds other files.
     """
-    work = _read(order, say)
+    # What is published is signed by the stack's key, and so must be the bundle that it comes from.
+    work = _read(order, None if reserve is None else signer.public_key(), say)
     samples = _samples(work.cutter, order.samples)
     cast = cast_of(work.plan) if order.cast is None else order.cast
     with scratch_folder(folder) as scratch:
         parts = _parts(work, scratch, say)
         running = [Running(part.inputs, open_engine(part.path)) for part in parts]
         proof = _proof(work, open_engine(work.model), running, samples, cast, order.tolerance, say)
-        numbered = Reservation(
-            work.base, work.job_key, dict.fromkeys(work.names, UNPUBLISHED_RELEASE), now, 0
-        )
+        source = Source(work.model_sha256, work.plan_sha256, now, work.manifest)
+        releases, fencing = dict.fromkeys(work.names, UNPUBLISHED_RELEASE), 0
+        feeds = _golden_feeds(work.cutter)
+        sealed = seal_slices(parts, running, source, releases=releases, feeds=feeds, signer=signer)
         if reserve is not None:
-            numbered = reserve(numbered)
-        source = Source(work.model_sha256, work.plan_sha256, numbered.created_at, work.manifest)
-        sealed = seal_slices(
-            parts,
-            running,
-            source,
-            releases=numbered.releases,
-            feeds=_golden_feeds(work.cutter),
-            signer=signer,
-        )
+            reserved = reserve(
+                Reservation(work.base, work.job_key, contents_of(sealed), releases, now, fencing)
+            )
+            sealed = number_slices(sealed, [part.path.parent for part in parts], reserved, signer)
+            fencing = reserved.fencing
         entries = slice_entries(
             work.plan, work.stages, parts, sealed, order.zones or {}, published=reserve is not None
         )
-        document = signed(_document(work, entries, parts, cast, proof, numbered.fencing), signer)
+        document = signed(_document(work, entries, parts, cast, proof, fencing), signer)
         commit(folder, scratch, document, work.plan, signer.public_key())
     return document
 
@@ -147,7 +131,7 @@ class _Work:
 
     @property
     def model_sha256(self) -> str:
-        """Of the whole ONNX file."""
+        """Of the whole model."""
         return self.cutter.graph.digest
 
     @property
@@ -161,9 +145,9 @@ class _Work:
         return layout.job_key(self.model_sha256, self.plan_sha256)
 
 
-def _read(order: Order, say: Say) -> _Work:
+def _read(order: Order, public_key_der: bytes | None, say: Say) -> _Work:
     plan = load_plan(order.plan, "the plan")
-    model, manifest = _whole(order.model)
+    model, manifest = _whole(order.model, public_key_der)
     say(f"reading {model.name} …")
     cutter = _cutter(model, order.dimensions)
     if plan.network_digest and plan.network_digest != cutter.graph.digest:
@@ -210,18 +194,22 @@ def input_forms(cutter: Cutter) -> tuple[InputForm, ...]:
     return tuple(found)
 
 
-def _whole(path: Path) -> tuple[Path, BundleManifest | None]:
-    """Return the ONNX file, and the manifest where it lies in a bundle."""
+def _whole(path: Path, public_key_der: bytes | None) -> tuple[Path, BundleManifest | None]:
+    """Return the ONNX file, and the manifest where it lies in a bundle, which is verified: what it says is signed anew
+    with the slices. ``public_key_der``: of who must have signed it; None: anybody.
+
+    Raises:
+        SignatureInvalid, DigestMismatch, InvalidDocument, InvalidModel: as ``open_bundle``.
+    """
     if not path.is_dir():
         return path, None
     if not (path / MODEL_FILE).is_file():
         raise InvalidModel(
             f"{path} is a folder without {MODEL_FILE}; name an ONNX file, or a bundle's folder"
         )
-    manifest = path / MANIFEST_FILE
-    if not manifest.is_file():
+    if not (path / MANIFEST_FILE).is_file():
         return path / MODEL_FILE, None
-    return path / MODEL_FILE, documents.decode(BundleManifest, manifest.read_bytes(), str(manifest))
+    return path / MODEL_FILE, open_bundle(path, public_key_der).manifest
 
 
 def _cutter(model: Path, dimensions: Mapping[str, int] | None) -> Cutter:

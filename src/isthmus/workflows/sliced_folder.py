@@ -1,4 +1,8 @@
-"""A sliced model as a folder: the bundles, the plan, the key, and ``sliced.json``, which is written last."""
+"""A sliced model as a folder: the bundles, the plan, the key, and ``sliced.json``, which is written last.
+
+All but ``sliced.json`` are named by their digests, so that what a slicing writes beside an earlier one replaces
+nothing of that until ``sliced.json`` is there.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +24,33 @@ from isthmus.model.sliced import CALLER, SlicedModel
 from isthmus.model.slicing import SlicePlan
 from isthmus.ports import Signer
 from isthmus.workflows.plan_slices import load_plan
+from isthmus.workflows.seal_slices import DIGEST_SHOWN
 
 SLICED_FILE = "sliced.json"
-PLAN_FILE = "plan.json"
-KEY_FILE = "public_key.der"
+PLAN, KEY = ("plan", ".json"), ("public_key", ".der")
+"""How the names of the plan and of the key begin and end; a part of the digest stands between."""
 SCRATCH = ".slicing-"
 
 
+def plan_file(folder: Path, document: SlicedModel) -> Path:
+    """Return where the plan of these slices lies."""
+    return folder / _named(PLAN, document.plan_sha256)
+
+
+def key_file(folder: Path, document: SlicedModel) -> Path:
+    """Return where the public key (DER) of who signed these slices lies."""
+    return folder / _named(KEY, document.public_key_sha256 or "")
+
+
+def _named(ends: tuple[str, str], digest: str) -> str:
+    first, last = ends
+    return f"{first}-{digest[:DIGEST_SHOWN]}{last}" if digest else first + last
+
+
 def signed(document: SlicedModel, signer: Signer) -> SlicedModel:
-    """Return the document with the signature (base64 of DER, ECDSA P-256 over SHA-256) of its canonical form
-    without one."""
+    """Return the document with the digest of the signer's key, and the signature (base64 of DER, ECDSA P-256 over
+    SHA-256) of its canonical form without one."""
+    document = msgspec.structs.replace(document, public_key_sha256=documents.sha256(signer.public_key()))
     digest = hashlib.sha256(documents.encode(msgspec.structs.replace(document, signature=None))).digest()
     return msgspec.structs.replace(document, signature=base64.b64encode(signer.sign(digest)).decode())
 
@@ -72,23 +93,26 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 
 def commit(folder: Path, scratch: Path, document: SlicedModel, plan: SlicePlan, public_key: bytes) -> None:
     """Put the bundles of ``scratch`` in their places, then the documents; then remove what was there before."""
-    before = _folders(folder)
+    before = _beside(folder, load_sliced(folder)[0]) if (folder / SLICED_FILE).is_file() else set()
     for entry in document.slices:
         if not (folder / entry.folder).exists():
             (scratch / entry.name).rename(folder / entry.folder)
-    for name, content in ((PLAN_FILE, documents.encode(plan)), (KEY_FILE, public_key)):
-        _replace(folder / name, scratch / name, content)
+    contents = {plan_file(folder, document): documents.encode(plan), key_file(folder, document): public_key}
+    for path, content in contents.items():
+        _replace(path, scratch / path.name, content)
     # The commit point: until here the folder is what it was, with files beside it that nothing names.
     _replace(folder / SLICED_FILE, scratch / SLICED_FILE, documents.encode(document))
-    for name in before - {entry.folder for entry in document.slices}:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in before - _beside(folder, document):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
-def _folders(folder: Path) -> set[str]:
-    if not (folder / SLICED_FILE).is_file():
-        return set()
-    document, _ = load_sliced(folder)
-    return {entry.folder for entry in document.slices if entry.folder}
+def _beside(folder: Path, document: SlicedModel) -> set[Path]:
+    """Return what lies beside a document and is its own."""
+    bundles = {folder / entry.folder for entry in document.slices if entry.folder}
+    return bundles | {plan_file(folder, document), key_file(folder, document)}
 
 
 def _replace(path: Path, temporary: Path, content: bytes) -> None:
@@ -110,7 +134,7 @@ def load_sliced(path: Path) -> tuple[SlicedModel, SlicePlan | None]:
     document = documents.decode(SlicedModel, raw, str(file))
     if problem := _contradiction(document):
         raise InvalidDocument(f"{file} cannot be used: {problem}")
-    beside = file.with_name(PLAN_FILE)
+    beside = plan_file(file.parent, document)
     if not beside.is_file():
         return document, None
     plan = load_plan(beside.read_bytes(), str(beside))

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,13 @@ from isthmus.edge.balancer import Option
 from isthmus.edge.core import EdgeCore, EdgeSettings
 from isthmus.edge.race import Errand
 from isthmus.edge.server import EdgeServer
+from isthmus.edge.slices import open_slices, prove_here
 from isthmus.edge.ways import Prices
-from isthmus.errors import InvalidInput, InvalidRequest, Unavailable
+from isthmus.errors import InvalidInput, InvalidModel, InvalidRequest, Unavailable
 from isthmus.inference.archive import pack_bundle
 from isthmus.inference.bundle import open_bundle
+from isthmus.inference.engine import OnnxEngine
+from isthmus.inference.files import sha256_file
 from isthmus.inference.http import HttpRequest, HttpResponse
 from isthmus.inference.service import ModelService, served
 
@@ -233,6 +237,61 @@ def test_what_crosses_may_take_fewer_bits_where_the_slices_were_proven_so(
         core.close()
 
 
+def test_a_raw_input_that_later_slices_read_is_not_cast(
+    place: Place, peer: Peer, cloud: str, opened: list[EdgeCore]
+) -> None:
+    opened.append(place.core(cloud, EVERYTHING))
+    slices, x = opened[0].split.ways.slices, pictures()
+    document = slices.document
+    last = msgspec.structs.replace(document.slices[2], inputs=(*document.slices[2].inputs, *document.inputs))
+    slices.document = msgspec.structs.replace(document, cast="int8", slices=(*document.slices[:2], last))
+    with pytest.raises(
+        InvalidRequest, match="the raw input 'x' would be sent as int8, which the proof did not do"
+    ):
+        ask(opened[0], x, "split:2")
+    check(place, ask(opened[0], x, "cloud"), x)
+    assert peer.asked == ["/v2/models/small/versions/1/infer"]
+
+
+@pytest.mark.parametrize("allowed", [0.0, 1e-3])
+def test_slices_are_compared_here_as_their_proof_compared_them(place: Place, allowed: float) -> None:
+    slices = open_slices(
+        place.root / "slices", place.signer.public_key(), sha256_file(place.model), threads=1
+    )
+    proof = msgspec.structs.replace(slices.document.proof, allowed=allowed)
+    slices.document = msgspec.structs.replace(slices.document, proof=proof)
+
+    def differs(change: Callable[[np.ndarray], np.ndarray], also_here: bool = False) -> bool:
+        last = Changed(OnnxEngine(place.root / "slices/small-2/model.onnx"), change)
+        slices.engines = [*slices.engines[:2], last if also_here else slices.engines[2]]
+        try:
+            prove_here(slices, Changed(OnnxEngine(place.model), change), time.perf_counter)
+        except InvalidModel:
+            return True
+        return False
+
+    original = slices.engines
+    assert not differs(lambda scores: scores)
+    assert differs(lambda scores: scores + 1e-3 * np.ptp(scores)) == (allowed < 1e-3)
+    assert differs(lambda scores: scores + 0.1 * np.ptp(scores))
+    assert differs(lambda scores: np.where(scores == scores.max(), np.inf, scores))
+    assert differs(lambda scores: scores[:, :1])
+    for value in (np.nan, np.inf):
+        slices.engines = original
+        assert not differs(lambda scores, value=value: np.where(scores == scores.max(), value, scores), True)
+
+
+@dataclass
+class Changed:
+    """An engine whose outputs become something else."""
+
+    engine: OnnxEngine
+    change: Callable[[np.ndarray], np.ndarray]
+
+    def run(self, inputs: Any) -> dict[str, Any]:
+        return {name: self.change(array) for name, array in self.engine.run(inputs).items()}
+
+
 def test_without_a_wish_it_runs_where_it_is_fastest_and_says_why(place: Place, edge: EdgeCore) -> None:
     x = pictures()
     for _ in range(3):
@@ -346,6 +405,15 @@ def test_what_the_cloud_does_not_serve_is_not_asked_for_again_at_once(
         ask(edge, pictures(), "split:1")
     peer.misbehave = lambda request, response: response
     assert ask(edge, pictures(), "split:2").parameters["isthmus_placement"] == "split:2"
+
+
+def test_values_that_the_cloud_refuses_are_not_a_fault_of_the_link(
+    place: Place, peer: Peer, edge: EdgeCore
+) -> None:
+    peer.misbehave = replaced(b'{"error":"input p1 holds a NaN"}', 400)
+    check(place, ask(edge, pictures(), "split:1"), pictures())
+    status = edge.split.status()
+    assert (len(peer.asked), status["asked_in_vain"], status["cloud_rests"]) == (1, 0, False)
 
 
 def test_prices_and_bytes_are_those_of_all_that_is_asked_for(place: Place, edge: EdgeCore) -> None:

@@ -16,6 +16,7 @@ from isthmus.frameworks import networks
 from isthmus.frameworks.onnx.cut import Cutter
 from isthmus.frameworks.onnx.measure import measure
 from isthmus.frameworks.onnx.profile import from_graph, profile
+from isthmus.inference.files import sha256_file
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +232,20 @@ def test_too_large_a_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         stream.truncate(2**31)
     with pytest.raises(InvalidModel, match="keep its weights as external data"):
         profile(path)
+
+
+def test_other_weights_beside_a_model_are_another_model(tmp_path: Path) -> None:
+    path = residual(tmp_path / "net.onnx")
+    inside = profile(path).digest
+    assert inside == sha256_file(path)
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="net.weights", size_threshold=0)
+    file, first = sha256_file(path), profile(path).digest
+    weights = bytearray((tmp_path / "net.weights").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "net.weights").write_bytes(weights)
+    assert sha256_file(path) == file
+    assert len({inside, file, first, profile(path).digest}) == 4
 
 
 def test_a_model_without_operators_is_refused(tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ for number in range(int(sys.argv[2])):
 
 def message(number: int) -> dict[str, Any]:
     size = (3, 4000, 70_000)[number % 3]
-    return {"n": np.array([number]), "x": np.random.default_rng(number).integers(0, 255, size, dtype=np.uint8)}
+    return {
+        "n": np.array([number]),
+        "x": np.random.default_rng(number).integers(0, 255, size, dtype=np.uint8),
+    }
 
 
 def right(found: dict[str, Any], number: int) -> bool:

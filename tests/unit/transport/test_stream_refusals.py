@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +26,7 @@ from isthmus.transport.casts import pack
 from isthmus.transport.direct import DirectListener, DirectTransport, Terms
 from isthmus.transport.frames import DATA, HELLO, write_head
 from isthmus.transport.ports import within
-from isthmus.transport.wires import Tls
+from isthmus.transport.wires import Tls, context, secure
 from tests.certificates import Authority
 
 Listen = Callable[..., DirectListener]
@@ -71,7 +74,7 @@ def test_another_authoritys_certificate_is_refused(
 
 def test_a_certificate_that_has_expired_is_refused(listen: Listen, authority: Authority) -> None:
     listener = listen(authority.tls("tail", "head"))
-    with pytest.raises(PeerUntrusted, match="(?i)expired"):
+    with pytest.raises(PeerUntrusted, match=r"(?i)expired"):
         DirectTransport(listener.address, tls=authority.tls("head", "tail", days=-1)).connect(
             deadline=within(20)
         )
@@ -83,7 +86,9 @@ def test_a_wrong_name_is_refused_by_either_side(
     listener = listen(authority.tls("tail", "head"))
     with pytest.raises(PeerUntrusted, match="the other side is tail by its certificate, not body"):
         DirectTransport(listener.address, tls=authority.tls("head", "body")).connect(deadline=within(20))
-    with pytest.raises(PeerUntrusted, match=r"the other side refuses: .* is hand by its certificate, not head"):
+    with pytest.raises(
+        PeerUntrusted, match=r"the other side refuses: .* is hand by its certificate, not head"
+    ):
         DirectTransport(listener.address, tls=authority.tls("hand", "tail")).connect(deadline=within(20))
 
 
@@ -95,6 +100,8 @@ def test_tls_and_none_do_not_meet(listen: Listen, authority: Authority) -> None:
 def test_a_file_that_is_no_certificate_is_named(listen: Listen, authority: Authority, tmp_path: Path) -> None:
     right = authority.tls("head", "tail")
     wrong = Tls(tmp_path / "none.pem", right.key, right.authority, right.peers)
+    with pytest.raises(EnvironmentProblem, match=r"there is no file .*none\.pem"):
+        listen(wrong)
     with pytest.raises(EnvironmentProblem, match=r"none\.pem"):
         DirectTransport(listen(authority.tls("tail", "head")).address, tls=wrong).connect(deadline=within(20))
 
@@ -159,3 +166,59 @@ def test_nobody_there_is_a_deadline_that_passed() -> None:
         address = taken.getsockname()
     with pytest.raises(DeadlineExceeded, match=f"127.0.0.1:{address[1]} was not reached in time"):
         DirectTransport(address, tls=None).connect(deadline=within(0.02))
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2**20])
+def test_who_fails_a_handshake_and_goes_on_sending_is_let_go(authority: Authority, piece_bytes: int) -> None:
+    settings, ended = context(authority.tls("tail", "head"), server=True), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stranger = socket.create_connection(server.getsockname())
+        taken, _ = server.accept()
+    stranger.sendall(NOISE)
+
+    def go_on() -> None:
+        with contextlib.suppress(OSError), stranger:
+            while not ended.wait(0.1 if piece_bytes == 1 else 0):
+                stranger.sendall(bytes(piece_bytes))
+
+    def greet() -> None:
+        with contextlib.suppress(PeerUntrusted, ssl.SSLError):
+            secure(taken, settings, 20, server=True)
+
+    threads = [threading.Thread(target=each, daemon=True) for each in (go_on, greet)]
+    for thread in threads:
+        thread.start()
+    threads[1].join(20)
+    let_go = not threads[1].is_alive()
+    ended.set()
+    assert let_go
+
+
+def test_a_connection_that_ends_in_the_handshake_is_no_mistrust(authority: Authority) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def end() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with server.accept()[0] as taken:
+                    taken.recv(4096)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    with pytest.raises(DeadlineExceeded, match="was not reached in time"):
+        DirectTransport(server.getsockname(), tls=authority.tls("head", "tail")).connect(deadline=within(1.2))
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join()
+
+
+def test_an_address_of_ipv6_is_listened_on() -> None:
+    said = None
+    try:
+        listener = DirectListener(("::1", 0), tls=None)
+        DirectTransport(listener.address, tls=None).connect(deadline=within(20)).close()
+        listener.close()
+    except OSError as error:
+        said = error.errno
+    # A machine without IPv6 says that, and not that the address is none.
+    assert said in (None, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +19,18 @@ from isthmus.adapters.local.functions import MemoryFunctions
 from isthmus.errors import DigestMismatch, InvalidCase, LimitExceeded
 from isthmus.inference import limits
 from isthmus.inference.archive import unpack_bundle
+from isthmus.inference.bundle import describe_files, seal_bundle
 from isthmus.inference.engine import OnnxEngine
 from isthmus.inference.lambda_handler import answer
+from isthmus.inference.onnx_model import describe_onnx
 from isthmus.inference.service import service_for_folder
 from isthmus.model import layout
+from isthmus.model.bundle import BundleManifest, Lineage
 from isthmus.model.sliced import SlicedModel
 from isthmus.workflows.deploy_cloud import act
+from isthmus.workflows.number_slices import Reservation
 from isthmus.workflows.publish_slices import deploy_slices, publish_slices, reserve
-from isthmus.workflows.slice_model import Reservation, slice_model
+from isthmus.workflows.slice_model import slice_model
 
 ZONES = {"d0": "onprem-milan", "d1": "aws:eu-west-1"}
 
@@ -86,6 +91,39 @@ def test_the_same_slices_published_again_are_the_same_bytes(world: World, model:
     assert [first.fencing, again.fencing, other.fencing] == [1, 2, 3]
 
 
+def test_a_release_is_one_bundle_for_ever(world: World, model: Path) -> None:
+    first, folder = cut(world, model)
+    publish(world, first, folder)
+    before = world.records.get(layout.model_pk("residual-slice-0"), layout.release_sk(1))
+    # Of the same file with the same plan: but slices keep what a bundle says of where the whole came from.
+    bundle = world.folder / "bundle"
+    bundle.mkdir()
+    shutil.copy(model, bundle / "model.onnx")
+    inputs, outputs, opset = describe_onnx(model)
+    manifest = BundleManifest(
+        model="residual", release=7, files=describe_files(bundle), opset=opset, inputs=inputs, outputs=outputs,
+        lineage=Lineage(job_key="j" * 40, dataset="pictures"), created_at=NOW,
+    )  # fmt: skip
+    seal_bundle(bundle, manifest, world.signer)
+    order = order_of(bundle, plan_of(model, [(0, 2)], [(2, 5)]), zones=ZONES)
+    values: dict[str, Any] = {"reserve": partial(reserve, records=world.records), "now": NOW}
+    folder = world.folder / "other"
+    other = slice_model(order, folder, signer=world.signer, open_engine=OnnxEngine, **values)
+    publish(world, other, folder)
+    assert (other.model_sha256, other.plan_sha256) == (first.model_sha256, first.plan_sha256)
+    assert [entry.release for entry in other.slices] == [2, 2]
+    assert world.records.get(layout.model_pk("residual-slice-0"), layout.release_sk(1)) == before
+
+
+def test_a_release_of_another_bundle_is_not_replaced(world: World, model: Path) -> None:
+    document, folder = cut(world, model)
+    key = {"pk": layout.model_pk("residual-slice-1"), "sk": layout.release_sk(1)}
+    world.records.put({**key, "bundle": "0" * 64})
+    with pytest.raises(InvalidCase, match="release 1 of residual-slice-1 is the bundle 000000000000 already"):
+        publish(world, document, folder)
+    assert (world.records.get(key["pk"], key["sk"]) or {})["bundle"] == "0" * 64
+
+
 def test_of_two_slicings_the_later_one_stays(world: World, model: Path) -> None:
     early, folder = cut(world, model)
     late, late_folder = cut(world, model, at=3, name="late")
@@ -97,7 +135,7 @@ def test_of_two_slicings_the_later_one_stays(world: World, model: Path) -> None:
 
 
 def test_two_who_number_at_once_agree(world: World) -> None:
-    asked = Reservation("net", "k" * 40, {"net-slice-0": 1, "net-slice-1": 1}, NOW, 0)
+    asked = Reservation("net", "k" * 40, "c" * 64, {"net-slice-0": 1, "net-slice-1": 1}, NOW, 0)
     taken: list[Reservation] = []
 
     class Between:

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from profile_networks import residual
+from onnx import helper
+from profile_networks import residual, save, value, weights
 from slicing_world import order_of, plan_of
 from trained_networks import flags
 from workflow_world import NOW, World
@@ -33,8 +34,9 @@ from isthmus.transport.direct import DirectListener, DirectTransport
 from isthmus.transport.inprocess import channel_pair
 from isthmus.transport.pipelined import Pipelined
 from isthmus.transport.ports import within
-from isthmus.workflows.serve_slice import Chained, SliceWorker, open_slice, work_of
+from isthmus.workflows.serve_slice import Chained, open_slice, work_of
 from isthmus.workflows.slice_model import slice_model
+from isthmus.workflows.slice_worker import SliceWorker
 
 IMAGES = np.random.default_rng(1).standard_normal((6, 3, 16, 16)).astype("float32")
 THREE = ([(0, 1)], [(1, 2)], [(2, 5)])
@@ -116,6 +118,19 @@ def test_outputs_that_are_made_early_come_back_with_the_rest(
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_an_output_that_is_an_input_is_answered(
+    world: World, tmp_path: Path, serve: Serve, asking: Any
+) -> None:
+    ends = [value("x", ["n", 3])]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])]
+    model = save(tmp_path / "through.onnx", nodes, ends, [value("y", ["n", 3]), *ends], [weights("w", 3, 3)])
+    _, folder = cut(world, model, [(0, 1)], [(1, 2)])
+    asked = {"x": IMAGES.reshape(-1, 3)[:2]}
+    found = asking(in_a_row(folder, 2, serve)).ask(asked, deadline=within(SECONDS)).result()
+    assert found.keys() == {"x", "y"}
+    np.testing.assert_array_equal(found["x"], asked["x"])
 
 
 def test_who_has_the_inputs_runs_the_head_and_asks_for_the_rest(
@@ -255,6 +270,9 @@ def test_raw_inputs_are_not_cast_on_their_way(world: World, tmp_path: Path) -> N
     changed = msgspec.structs.replace(document, cast="int8", transfers=(*document.transfers, late))
     with pytest.raises(InvalidCase, match="would hand on the raw input image as int8"):
         work_of(changed, 0, Failing())
+    # Whole numbers, such as a mask, are sent as they are with any cast.
+    mask = msgspec.structs.replace(document.inputs[0], datatype="INT64")
+    assert work_of(msgspec.structs.replace(changed, inputs=(mask,)), 0, Failing()).cast == "int8"
 
 
 def test_the_last_slice_has_no_next_and_others_have(world: World, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from workflow_world import NOW, World
 from isthmus import documents
 from isthmus.adapters.local.signer import MemorySigner
 from isthmus.errors import (
+    DigestMismatch,
     EnvironmentProblem,
     InvalidCase,
     InvalidDocument,
@@ -38,7 +39,7 @@ from isthmus.model.slicing import Transfer
 from isthmus.workflows import seal_slices
 from isthmus.workflows.package_model import package_model
 from isthmus.workflows.slice_model import Given, Order, slice_model
-from isthmus.workflows.sliced_folder import KEY_FILE, SLICED_FILE, load_sliced, verify_sliced
+from isthmus.workflows.sliced_folder import SLICED_FILE, commit, key_file, load_sliced, verify_sliced
 
 IMAGES = np.random.default_rng(1).standard_normal((5, 3, 16, 16)).astype("float32")
 THREE = ([(0, 1)], [(1, 2)], [(2, 5)])
@@ -59,7 +60,7 @@ def test_slices_are_served_like_any_other_model_and_together_are_the_whole(world
     document, folder = cut(
         world, order_of(model, plan_of(model, *THREE), samples=Given({"": IMAGES}, "images"))
     )
-    key = (folder / KEY_FILE).read_bytes()
+    key = key_file(folder, document).read_bytes()
     known = {"image": IMAGES}
     for entry in document.slices:
         bundle = open_bundle(folder / entry.folder, key, sha256=entry.bundle or "")
@@ -215,6 +216,27 @@ def test_slicing_anew_replaces_all(world: World, model: Path) -> None:
     assert load_sliced(folder)[0] == after
 
 
+def test_a_slicing_that_ends_before_its_document_is_there_leaves_the_earlier_one(
+    world: World, model: Path
+) -> None:
+    before, folder = cut(world, order_of(model, plan_of(model, *THREE)), signer=MemorySigner())
+    plan = plan_of(model, [(0, 2)], [(2, 5)])
+    after, other = cut(world, order_of(model, plan), "other")
+    scratch = world.workdir()
+    for entry in after.slices:
+        (other / entry.folder).rename(scratch / entry.name)
+    (scratch / SLICED_FILE).mkdir()  # so that it cannot be written
+    with pytest.raises(OSError, match=SLICED_FILE):
+        commit(folder, scratch, after, plan, world.signer.public_key())
+    document, planned = load_sliced(folder)
+    assert (document, planned) == (before, plan_of(model, *THREE))
+    verify_sliced(document, key_file(folder, document).read_bytes())
+    (scratch / SLICED_FILE).rmdir()
+    commit(folder, scratch, after, plan, world.signer.public_key())
+    assert load_sliced(folder) == (after, plan)
+    assert len(list(folder.iterdir())) == len(after.slices) + 3
+
+
 def test_a_bundle_keeps_its_processing_and_where_it_came_from(world: World) -> None:
     key = world.registered()
     world.attempt_left(key, 1, _linear())
@@ -233,6 +255,18 @@ def test_a_bundle_keeps_its_processing_and_where_it_came_from(world: World) -> N
     assert (tail.manifest.raw, tail.manifest.preprocessing) == (None, ())
     assert head.manifest.lineage.dataset == before.lineage.dataset == "digits"
     assert prove(head, served(head, threads=1)) == 0.0
+    # What it says is signed anew with what is published, so somebody must have signed it before.
+    with pytest.raises(SignatureInvalid):
+        cut(world, order_of(whole, plan), "theirs", signer=MemorySigner(), reserve=lambda wanted: wanted)
+    (whole / "manifest.json").write_bytes(
+        (whole / "manifest.json").read_bytes().replace(b"digits", b"forged")
+    )
+    with pytest.raises(SignatureInvalid):
+        cut(world, order_of(whole, plan), "forged", reserve=lambda wanted: wanted)
+    with (whole / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(DigestMismatch):
+        cut(world, order_of(whole, plan), "changed")
 
 
 def test_a_slice_has_a_golden_input_where_one_can_be_asked(

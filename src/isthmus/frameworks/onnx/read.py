@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import EnvironmentProblem, InvalidModel
-from isthmus.frameworks.onnx import runtime
+from isthmus.frameworks.onnx import external, runtime
 
 if TYPE_CHECKING:
     import onnx
@@ -59,7 +58,7 @@ def shapes_at(shape: Shape, batch: int) -> tuple[int, ...]:
 @dataclass(frozen=True)
 class Graph:
     """``model``: the optimised one, without its larger weights' values. ``shapes``: of every tensor but weights.
-    ``digest``: of the file read."""
+    ``digest``: of the file read, and of those that hold weights beside it."""
 
     name: str
     digest: str
@@ -107,7 +106,7 @@ def load_onnx() -> Any:
 
 
 def check(path: Path) -> str:
-    """Check a file by ONNX's own rules; return its SHA-256 (hex).
+    """Check a file by ONNX's own rules; return the model's SHA-256 (hex), as ``external.digest_of``.
 
     Raises:
         InvalidModel: not readable, over 2 GiB, or not a valid ONNX model; a cycle is one reason.
@@ -119,15 +118,14 @@ def check(path: Path) -> str:
             raise InvalidModel(
                 f"{path.name} has {size} bytes; at most {MAX_FILE_BYTES} are read: keep its weights as external data"
             )
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        path.open("rb").close()
     except OSError as error:
         raise InvalidModel(f"{path.name} cannot be read: {error.strerror}") from error
     try:
         onnx.checker.check_model(str(path))
+        return external.digest_of(path, onnx)
     except Exception as error:  # protobuf's and onnx's errors have no common base
         raise InvalidModel(f"{path.name} is not a valid ONNX model: {_sentence(error)}") from error
-    return digest
 
 
 def optimise(
