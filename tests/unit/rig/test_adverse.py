@@ -143,7 +143,9 @@ def test_an_orphan_that_could_not_be_remembered_at_once_has_its_files(world: Wor
         give_away(world)
         return 0
 
-    world.settings = dataclasses.replace(world.settings, poll_seconds=60)  # the report is the first to hear of it
+    world.settings = dataclasses.replace(
+        world.settings, poll_seconds=60
+    )  # the report is the first to hear of it
     start(world)
     rig, _ = agent(world, train)
     rig._spool = Forgetful(world.settings.folder)
