@@ -93,11 +93,14 @@ def stop_a_rollout(system: System, folder: Path) -> dict[str, Any]:
 def redrive_what_the_rig_finished(system: System, digits: Path, folder: Path) -> dict[str, Any]:
     """Stop a pipeline while its rig trains, redrive it when the rig has succeeded, and return how it ended.
 
-    Heartbeats are so rare here that the rig does not hear of the stop before it has finished.
+    Heartbeats are ten seconds apart, so that the rig does not hear of the stop before it has finished: its script waits
+    for the stop, and no longer.
     """
+    stopped = folder / "stopped"
+    waits = f"any(time.sleep(0.1) or os.path.exists({str(stopped)!r}) for _ in range(60))"
     job = world.write_job(
         folder,
-        script="import time\nprint('held for the stop', flush=True)\ntime.sleep(3)\n",
+        script=f"import os, time\nprint('held for the stop', flush=True)\n{waits}\n",
         source={"offline_tolerance_seconds": 300},
         hyperparameters={"epochs": 1, "learning-rate": 1e-5},
         evaluation={"minimum": 0.0},
@@ -106,6 +109,7 @@ def redrive_what_the_rig_finished(system: System, digits: Path, folder: Path) ->
     key = system.push(digits, job, "digits")
     wait_until(lambda: "held for the stop" in log.read_text(), "the training to begin", 60)
     system.isthmus("pipeline", "stop", key, "--reason", "to see it redriven")
+    stopped.touch()
     ended = f"attempt ended job_key={key} fencing=1 state=SUCCEEDED"
     wait_until(lambda: ended in log.read_text(), "the rig to finish what nobody waits for", 60)
     system.isthmus("pipeline", "redrive", key)
