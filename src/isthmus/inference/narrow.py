@@ -15,6 +15,8 @@ from isthmus.errors import InvalidRequest
 from isthmus.inference.tensors import InputTensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 CAST, CHANNELS = "isthmus_cast", "isthmus_channels"
@@ -27,8 +29,6 @@ def widen(tensor: InputTensor, piece: memoryview) -> NDArray[Any]:
     Raises:
         InvalidRequest: its parameters are not these, or its bytes not so many.
     """
-    import numpy as np
-
     cast, channels = tensor.parameters.get(CAST), tensor.parameters.get(CHANNELS, 0)
     count, rank = math.prod(tensor.shape), len(tensor.shape)
     if tensor.datatype != "FP32" or not rank or cast not in ("float16", "int8"):
@@ -43,11 +43,20 @@ def widen(tensor: InputTensor, piece: memoryview) -> NDArray[Any]:
         raise InvalidRequest(
             f"input {tensor.name[:100]!r} of shape {tensor.shape} as {cast} needs {needed} bytes, not {len(piece)}"
         )
+    return widened(cast, tensor.shape, channels, piece)
+
+
+def widened(
+    cast: object, shape: Sequence[int], channels: int, piece: memoryview | NDArray[Any]
+) -> NDArray[Any]:
+    """Return the float32 array of this shape that bytes stand for, of which there must be as many as it needs."""
+    import numpy as np
+
     if cast == "float16":
-        return np.frombuffer(piece, "<f2").astype(np.float32).reshape(tensor.shape)
+        return np.frombuffer(piece, "<f2").astype(np.float32).reshape(shape)
     pairs = np.frombuffer(piece[: channels * PAIR_BYTES], "<f4").reshape(channels, 2)
-    each = (1, channels, *([1] * (rank - 2))) if channels > 1 else (1,) * rank
-    levels = np.frombuffer(piece[channels * PAIR_BYTES :], np.uint8).reshape(tensor.shape)
+    each = (1, channels, *([1] * (len(shape) - 2))) if channels > 1 else (1,) * len(shape)
+    levels = np.frombuffer(piece[channels * PAIR_BYTES :], np.uint8).reshape(shape)
     found: NDArray[Any] = levels.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         found *= pairs[:, 1].reshape(each)

@@ -17,6 +17,7 @@ import msgspec
 
 from isthmus.errors import InvalidFrame, InvalidInput, InvalidModel
 from isthmus.inference.datatypes import NUMPY, from_numpy
+from isthmus.inference.narrow import PAIR_BYTES, widened
 from isthmus.model.bundle import Datatype
 from isthmus.model.sliced import Cast
 from isthmus.transport.ports import Tensors
@@ -30,7 +31,6 @@ ALIGNED_BYTES = 64
 MAX_TENSORS = 1024
 CHANNEL_ELEMENTS = 64
 """A channel that has fewer does not repay a scale of its own, which is eight bytes."""
-PAIR_BYTES = 8
 KNOWN_TABLES = 256
 """Messages of one cut have one table each time: it is read once."""
 _LEVELS = 255
@@ -255,20 +255,6 @@ def _quantised(name: str, array: NDArray[Any]) -> tuple[Entry, list[memoryview]]
 
 def unpack_one(entry: Entry, piece: NDArray[Any]) -> NDArray[Any]:
     """Return an array of its bytes (``[size]`` uint8): a view of them where there was no cast."""
-    import numpy as np
-
-    if entry.cast == "float16":
-        return piece.view(np.float16).astype(np.float32).reshape(entry.shape)
-    if entry.cast == "int8":
-        pairs = piece[: entry.channels * PAIR_BYTES].view(np.float32).reshape(entry.channels, 2)
-        shape = (
-            (1, entry.channels, *([1] * (len(entry.shape) - 2)))
-            if entry.channels > 1
-            else (1,) * len(entry.shape)
-        )
-        levels = piece[entry.channels * PAIR_BYTES :].reshape(entry.shape)
-        found = levels.astype(np.float32)
-        found *= pairs[:, 1].reshape(shape)
-        found += pairs[:, 0].reshape(shape)
-        return found
+    if entry.cast:
+        return widened(entry.cast, entry.shape, entry.channels, piece)
     return piece.view(NUMPY[entry.datatype]).reshape(entry.shape)
