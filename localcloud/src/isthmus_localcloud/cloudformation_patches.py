@@ -1,5 +1,6 @@
 """Mends LocalEmu's CloudFormation engine where a valid SAM template fails."""
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,9 @@ from localemu.services.cloudformation.engine.v2.change_set_model_preproc import 
 )
 from localemu.services.cloudformation.engine.v2.change_set_model_transform import ChangeSetModelTransform
 from localemu.services.cloudformation.resource_provider import ResourceProviderExecutor
+from localemu.services.cloudformation.stores import get_cloudformation_store
 from localemu.services.cloudformation.v2.entities import ChangeSet
+from localemu.services.cloudformation.v2.provider import CloudformationProviderV2, find_stack_v2
 
 
 def uses_local_transform(template: Any) -> bool:
@@ -114,7 +117,23 @@ def keep_literals() -> None:
     ChangeSetModelPreproc._resolve_attribute = resolve_attribute
 
 
+def delete_once() -> None:
+    """A stack that is being deleted is not deleted a second time beside it: CloudFormation lets the deletion that
+    runs go on (API reference, "DeleteStack": the status is then DELETE_IN_PROGRESS). The engine would start another,
+    which removes a custom resource's function before the first has asked it."""
+    original = CloudformationProviderV2.delete_stack
+
+    @functools.wraps(original)
+    def delete_stack(self: Any, context: Any, stack_name: str, *args: Any, **kwargs: Any) -> None:
+        stack = find_stack_v2(get_cloudformation_store(context.account_id, context.region), stack_name)
+        if not stack or stack.status != "DELETE_IN_PROGRESS":
+            original(self, context, stack_name, *args, **kwargs)
+
+    CloudformationProviderV2.delete_stack = delete_stack
+
+
 def apply() -> None:
+    delete_once()
     keep_literals()
     replace_only_what_changed()
     name_failed_updates()

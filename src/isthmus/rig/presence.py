@@ -79,7 +79,7 @@ class Presence:
         self._join: Callable[[], None] = lambda: None
         self._told: Doing | None = None
         self._since = self._told_at = 0.0
-        self._measured_at = float("-inf")
+        self._measured_at = self._sent_at = float("-inf")
         self._was_busy = False
         self._refused: set[str] = set()
 
@@ -105,7 +105,9 @@ class Presence:
         quiet = now - self._told_at
         if doing != self._told or not 0 <= quiet < (RUNNING_SECONDS if busy else IDLE_SECONDS):
             self._tell(doing)
-        if not 0 <= now - self._measured_at < METRICS_SECONDS:
+        # Work that begins is not left to the next minute: it might have ended by then.
+        begins = busy and not self._was_busy and not 0 <= now - self._sent_at < METRICS_SECONDS
+        if begins or not 0 <= now - self._measured_at < METRICS_SECONDS:
             self._measured_at = now
             self._safely("metrics are not sent", lambda: self._measure(busy=busy))
 
@@ -146,6 +148,7 @@ class Presence:
         if (use := self._gpu_use()) is not None:
             values["GpuUsePercent"] = use
         self._metrics.send(values, {"rig": self._rig})
+        self._sent_at = self._clock.now()
 
     def _safely(self, what: str, call: Callable[[], None]) -> bool:
         """Nothing that an agent says of itself may end its work; a refusal is reported once.

@@ -163,6 +163,17 @@ def test_metrics_are_sent_while_there_is_work_and_once_after_it() -> None:
     assert world.metrics.sent[-1][0]["JobsWaiting"] == 0.0
 
 
+def test_work_that_begins_is_measured_at_once_and_not_more_often_than_every_minute() -> None:
+    world = World()
+    world.presence.look()
+    for seconds, doing, sent in ((2, RUNNING, 1), (2, IDLE, 1), (2, RUNNING, 1), (61, RUNNING, 2)):
+        world.clock.sleep(seconds)
+        world.doing = doing
+        world.presence.look()
+        assert len(world.metrics.sent) == sent, (seconds, doing)
+    assert world.metrics.sent[0][0]["JobsRunning"] == 1.0
+
+
 def test_an_agent_that_leaves_says_so_and_one_that_is_silent_is_shown_as_silent() -> None:
     world = World()
     with world.presence:
