@@ -249,7 +249,13 @@ def service_manager(*, own: bool) -> Systemd:
 
 
 def presence(
-    agent: Agent, rig: str, outputs: dict[str, str], *, stack: str, report: Callable[..., None]
+    agent: Agent,
+    rig: str,
+    outputs: dict[str, str],
+    *,
+    stack: str,
+    report: Callable[..., None],
+    also: Callable[[], None],
 ) -> Presence:
     """What tells the table, and CloudWatch in the stack's namespace, of an agent while it works."""
     import importlib.metadata
@@ -270,4 +276,5 @@ def presence(
         waiting=waiting_list(rig, outputs["Table"]),
         gpu_use=lambda: use_percent(nvml()),
         version=importlib.metadata.version("isthmus"),
+        also=also,
     )

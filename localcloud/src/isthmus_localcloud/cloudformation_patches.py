@@ -118,9 +118,9 @@ def keep_literals() -> None:
 
 
 def delete_once() -> None:
-    """A stack that is being deleted is not deleted a second time beside it: CloudFormation lets the deletion that
-    runs go on (API reference, "DeleteStack": the status is then DELETE_IN_PROGRESS). The engine would start another,
-    which removes a custom resource's function before the first has asked it."""
+    """CloudFormation lets a deletion that runs go on (API reference, "DeleteStack": the status is then
+    DELETE_IN_PROGRESS). The engine would start another beside it, which removes a custom resource's function
+    before the first has asked it."""
     original = CloudformationProviderV2.delete_stack
 
     @functools.wraps(original)

@@ -1,4 +1,4 @@
-"""``isthmus policy set | show``: a dataset's data policy, which only an administrator may write."""
+"""``isthmus policy set | show | audit``: a dataset's data policy, which only an administrator may write."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import msgspec
 
 from isthmus import documents
 from isthmus.cli.context import Stack
-from isthmus.cli.output import Output
+from isthmus.cli.output import Output, table
 from isthmus.errors import InvalidInput
 from isthmus.model import layout
 from isthmus.model.policy import DataPolicy
+from isthmus.model.units import format_bytes
 from isthmus.workflows.loading import load_policy
+
+AUDIT_COLUMNS = ("since", "what", "sent", "requests", "held back", "from", "to", "rule")
 
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -42,6 +45,10 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     show = verbs.add_parser("show", parents=[common], help="show a dataset's policy")
     show.add_argument("dataset")
     show.set_defaults(run=_show)
+    audit = verbs.add_parser("audit", parents=[common], help="what left rigs for a job, and by which rule")
+    audit.add_argument("job_key")
+    audit.add_argument("--minutes", action="store_true", help="each minute by itself (default: the sums)")
+    audit.set_defaults(run=_audit)
 
 
 def _set(options: argparse.Namespace, output: Output) -> None:
@@ -73,3 +80,23 @@ def _sentence(dataset: str, policy: DataPolicy) -> str:
     if policy.max_leakage_r2 is not None:
         return f"{zones}; activations may leave with a leakage below R² {policy.max_leakage_r2:g}"
     return zones if policy.may_leave == DataPolicy().may_leave else f"{zones}; {policy.may_leave} may leave"
+
+
+def _audit(options: argparse.Namespace, output: Output) -> None:
+    from isthmus.workflows.audit_crossings import audit_crossings
+
+    found = audit_crossings(options.job_key, Stack(options.stack).records, minutes=options.minutes)
+    rows = [
+        {
+            "since": entry.since,
+            "what": entry.what,
+            "sent": format_bytes(entry.size_bytes),
+            "requests": entry.requests,
+            "held back": entry.refused,
+            "from": f"{entry.rig} in {entry.from_zone}",
+            "to": entry.to_zone,
+            "rule": entry.rule,
+        }
+        for entry in found
+    ]
+    output.result(found, table(rows, AUDIT_COLUMNS))

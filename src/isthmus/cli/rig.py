@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus import bootstrap, bootstrap_rig, documents
+from isthmus import bootstrap, bootstrap_border, bootstrap_rig, documents
 from isthmus.cli import rig_device, rig_identity, rig_operation, rig_orphans, rig_share
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output, table
@@ -66,13 +66,18 @@ def _run(options: argparse.Namespace, output: Output) -> None:
 
     name = documents.convert(Name, options.name, "the rig's name")
     rig_identity.use(options.folder, rig=name, stack=options.stack, output=output)
-    outputs = bootstrap.stack_outputs(options.stack)
-    agent = bootstrap_rig.rig_agent(
-        name, outputs, folder=options.folder, report=report, prepare=options.prepare, gpus=options.gpus
-    )
-    obey_signals(agent)
-    with bootstrap_rig.presence(agent, name, outputs, stack=options.stack, report=report):
-        agent.run()
+    with bootstrap_border.border(
+        name, lambda: bootstrap.stack_outputs(options.stack), folder=options.folder, report=report
+    ) as (border, outputs):
+        agent = bootstrap_rig.rig_agent(
+            name, outputs, folder=options.folder, report=report, prepare=options.prepare, gpus=options.gpus
+        )
+        border.watch(lambda: agent.doing().job_key)
+        obey_signals(agent)
+        with bootstrap_rig.presence(
+            agent, name, outputs, stack=options.stack, report=report, also=border.tell
+        ):
+            agent.run()
 
 
 def _list(options: argparse.Namespace, output: Output) -> None:

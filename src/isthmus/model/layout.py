@@ -9,6 +9,15 @@ SERVING = "SERVING"
 """Partition of what the router is told about each model, besides where it is in service."""
 RIGS = "RIGS"
 POLICY = "POLICY"
+SETTINGS = "SETTINGS"
+"""Partition of what an administrator sets for the whole stack; ``SAGEMAKER`` in it: ``model.cloud.CloudTraining``."""
+SAGEMAKER = "SAGEMAKER"
+PLANNED = "PLANNED"
+"""Partition of the attempts that are planned and have not ended: one item for each job, by its key."""
+TRAINED = "TRAINED"
+"""Of a model: how many seconds its last training took, by device."""
+TRIED = "TRIED"
+"""Of a job: what SageMaker could not give it, or took back."""
 LEASE = "LEASE"
 STATE = "STATE"
 CHECKPOINT = "CHECKPOINT"
@@ -119,6 +128,21 @@ def checkpoint_folder(key: str) -> str:
     return f"{CHECKPOINTS}{key}/"
 
 
+def cloud_checkpoints(key: str) -> str:
+    """The same as plain files, as SageMaker reads and writes them; the same for every attempt."""
+    return f"{checkpoint_folder(key)}sagemaker/"
+
+
+def cloud_folder(key: str, fencing: int) -> str:
+    """What an attempt on SageMaker reads besides its data, and what SageMaker makes of its output."""
+    return f"{job_folder(key)}attempts/{fencing}/sagemaker/"
+
+
+def cloud_job_pk(name: str) -> str:
+    """Partition of whose attempt a training job of SageMaker is."""
+    return f"SAGEMAKER#{name}"
+
+
 def checkpoint_blob(key: str, sha256: str) -> str:
     """A file of a job's checkpoints."""
     return f"{checkpoint_folder(key)}blobs/{sha256}"
@@ -212,6 +236,17 @@ def turn_sk(team: str) -> str:
 def rig_pk(rig: str) -> str:
     """Partition of what a rig says of itself: its agents, and results that came too late, for a person to claim."""
     return f"RIG#{rig}"
+
+
+def crossings_pk(key: str) -> str:
+    """Partition of what left rigs for a job: an item for each minute, and a job may run for a month."""
+    return f"{job_pk(key)}#CROSSINGS"
+
+
+def crossing_sk(since: str, life: str) -> str:
+    """Sort key of what left a rig in one minute. ``life``: of the agent's process, so that one that was started again
+    adds to what it told before."""
+    return f"{since}#{life}"
 
 
 def agent_sk(agent: str) -> str:

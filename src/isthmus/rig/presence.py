@@ -54,7 +54,7 @@ class AgentItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence:
-    """Tells of an agent, in a thread of its own, from ``__enter__`` to ``__exit__``."""
+    """Tells of an agent, in a thread of its own, from ``__enter__`` to ``__exit__``. ``also``: what else is told then."""
 
     def __init__(
         self,
@@ -70,11 +70,12 @@ class Presence:
         waiting: WaitingList,
         gpu_use: Callable[[], float | None] = lambda: None,
         version: str = "",
+        also: Callable[[], None] = lambda: None,
     ) -> None:
         self._rig, self._agent, self._doing = rig, agent, doing
         self._records, self._clock, self._threads, self._report = records, clock, threads, report
         self._metrics, self._waiting, self._gpu_use = metrics, waiting, gpu_use
-        self._version = version
+        self._version, self._also = version, also
         self._closed = threads.flag()
         self._join: Callable[[], None] = lambda: None
         self._told: Doing | None = None
@@ -94,6 +95,7 @@ class Presence:
     def _run(self) -> None:
         while not self._closed.is_set():
             self._safely("presence is not looked at", self.look)
+            self._safely("crossings are not told", self._also)
             self._closed.wait(LOOK_SECONDS)
         self._tell(Doing(state="left"))
 

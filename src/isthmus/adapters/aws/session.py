@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -41,14 +42,36 @@ class _Clients:
     def __init__(self) -> None:
         self._made: dict[tuple[str, Config | None], Any] = {}
         self._making = threading.Lock()
+        self._watching: list[tuple[str, Callable[..., None]]] = []
 
     def __call__(self, service: str, extra: Config | None = None) -> Any:
         """Return the client of a service, for example ``s3``; with ``extra``, one that differs by that."""
         with self._making:
             if (service, extra) not in self._made:
                 config = _config(service) if extra is None else _config(service).merge(extra)
-                self._made[service, extra] = boto3.client(service, config=config)  # type: ignore[call-overload]
+                made = boto3.client(service, config=config)  # type: ignore[call-overload]
+                for event, handler in self._watching:
+                    made.meta.events.register_first(event, handler)
+                self._made[service, extra] = made
             return self._made[service, extra]
+
+    def watch(self, event: str, handler: Callable[..., None]) -> Callable[[], None]:
+        """Let every client call ``handler`` first at an event of botocore's, also those that were made before.
+
+        Returned is what ends that.
+        """
+        with self._making:
+            self._watching.append((event, handler))
+            for made in self._made.values():
+                made.meta.events.register_first(event, handler)
+
+        def end() -> None:
+            with self._making:
+                self._watching.remove((event, handler))
+                for made in self._made.values():
+                    made.meta.events.unregister(event, handler)
+
+        return end
 
     def cache_clear(self) -> None:
         """Forget all clients: whoever asks next gets one with the settings of then."""
