@@ -31,6 +31,8 @@ RIG, CORE = "demo-rig", "demo-core"
 OPERATORS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 """What in an environment says who the operator is."""
 ROLLOUT_STEP_SECONDS = 1
+ROLLOUT_BAKE_SECONDS = {True: 1, False: 90}
+"""By whether the cloud is one of its own: AWS tells a minute late how calls ended."""
 Say = Callable[[str], None]
 
 
@@ -116,6 +118,8 @@ class System:
     edge_port: int = 0
     prepare: tuple[str, ...] = ("mxnet-1.9.1",)
     """Training environments that the agent builds before it takes work."""
+    agent_within: tuple[str | Path, ...] = ()
+    """What stands before the agent's own command: a program that runs it in a place of its own."""
     _agent: subprocess.Popen[bytes] | None = None
     _rig_keys: dict[str, str] = field(default_factory=dict)
 
@@ -181,6 +185,7 @@ class System:
         chosen: dict[str, object] = {
             "RolloutWeights": "0.5,1",
             "RolloutStepSeconds": ROLLOUT_STEP_SECONDS,
+            "RolloutBakeSeconds": ROLLOUT_BAKE_SECONDS[self.cloud_of_its_own],
             **parameters,
         }
         if self.cloud_of_its_own:
@@ -239,6 +244,7 @@ class System:
         with log.open("ab") as stream:
             self._agent = subprocess.Popen(
                 [
+                    *self.agent_within,
                     self.bin / "isthmus",
                     "rig",
                     "run",

@@ -96,6 +96,16 @@ def test_pinned_data_are_not_uploaded(project: Path, capsys: pytest.CaptureFixtu
     assert keys() == []
 
 
+def test_under_a_pinned_name_no_policy_lets_files_be_uploaded(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert push(project, "--name", "pinned-wards") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["error"] == "PolicyViolation"
+    assert "the bucket takes no files under such a name" in said["message"]
+    assert keys() == []
+
+
 def test_a_push_in_place_uploads_what_says_where_they_are(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

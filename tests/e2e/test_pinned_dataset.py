@@ -1,9 +1,13 @@
-"""A dataset that its policy keeps with the rig goes the whole way, and no byte of it is ever in the account."""
+"""A dataset that its policy keeps with the rig goes the whole way, and no byte of it leaves the rig.
+
+The rig's agent and its scripts run in a network namespace of their own, and all that they send is kept and searched.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 
 from demo.system import RIG, CommandFailed, System
+from isthmus import documents
+from isthmus.model import layout
+from isthmus.model.crossing import Crossings
 from tests.e2e import world
+from tests.e2e.capture import http, search
 from tests.e2e.cleanup import client
 
 pytestmark = pytest.mark.e2e
@@ -50,9 +59,52 @@ def wards(system: System, digits: Path, champion: dict[str, Any]) -> Iterator[Pa
     settings.write_text(f'{before}data_roots = {{clinic = "{home.parent}"}}\n')
     system.isthmus("policy", "set", "wards", "--zones", "onprem-*")
     system.stop_agent()
+    began = len(counted(system))
+    if system.endpoint_url:
+        system.agent_within = enclosed(system)
+        (system.folder / "capture").mkdir()
+        (system.folder / "capture-began").write_text(str(began))
     system.start_agent()
     yield home
     settings.write_text(before)
+    system.stop_agent()
+    system.agent_within = ()
+    system.start_agent()
+
+
+def enclosed(system: System) -> tuple[str | Path, ...]:
+    """Return what runs a command where there is no way out but to the local cloud, under our eyes."""
+    identity = json.loads((system.folder / "rig/identity.json").read_text())
+    ports = {url.rstrip("/").rpartition(":")[2] for url in (system.endpoint_url, identity["endpoint"])}
+    program = (sys.executable, "-m", "tests.e2e.capture.enclosed")
+    return (*program, system.folder / "capture", ",".join(sorted(ports)), "--")
+
+
+@pytest.fixture(scope="module")
+def wanted(wards: Path) -> search.Needles:
+    """Every sample of the dataset in every form."""
+    lines = [
+        line
+        for name in ("train/digits.csv", "test/digits.csv")
+        for line in (wards / name).read_bytes().splitlines()
+    ]
+    values = np.array([line.split(b",")[:-1] for line in lines], dtype=np.float64)
+    return search.needles(values, lines)
+
+
+def sent_by(system: System) -> dict[str, bytes]:
+    """Return what was sent from the rig's namespace, by connection; the agent has ended."""
+    return {path.name: path.read_bytes() for path in sorted((system.folder / "capture").iterdir())}
+
+
+def counted(system: System) -> list[Crossings]:
+    """Return the rig's own record of what left it."""
+    files = sorted((system.folder / "rig/crossings").iterdir())
+    return [
+        documents.decode(Crossings, line, path.name)
+        for path in files
+        for line in path.read_bytes().splitlines()
+    ]
 
 
 def push(system: System, home: Path, job: Path) -> str:
@@ -97,6 +149,16 @@ def test_an_upload_is_refused_before_a_byte_moves(system: System, wards: Path) -
     assert not [key for key, _ in objects(system) if key.startswith("datasets/wards/")]
 
 
+def test_the_bucket_itself_takes_no_file_under_a_pinned_name(system: System) -> None:
+    """Whoever asks, with whatever rights: no policy of ours has a say in it."""
+    s3, bucket = client(system, "s3"), world.outputs(system)["Bucket"]
+    folder = layout.dataset_folder(f"{layout.PINNED}wards")
+    for key in (folder + layout.blob_path("0" * 64), f"{folder}deltas/packs/{'0' * 64}"):
+        with pytest.raises(ClientError, match="with an explicit deny"):
+            s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    assert not [key for key, _ in objects(system) if key.startswith(folder)]
+
+
 def test_a_pinned_dataset_trains_a_model_that_is_judged_beside_it(
     system: System, wards: Path, champion: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -128,11 +190,52 @@ def test_no_byte_of_it_is_in_the_account(system: System, wards: Path, digits: Pa
     assert not [form for form in forms if form in table(system)]
 
 
+def test_no_byte_of_it_leaves_the_rig(system: System, wards: Path, wanted: search.Needles) -> None:
+    if not system.endpoint_url:
+        pytest.skip("what a rig sends to AWS is encrypted; the local cloud speaks plain HTTP")
+    system.stop_agent()
+    sent = sent_by(system)
+    assert sum(map(len, sent.values())) > 100_000
+    assert any(b"/output/model.onnx" in data for data in sent.values()), "results went by here"
+    found = {name: leaks for name, data in sent.items() if (leaks := search.leaks(data, wanted))}
+    print(f"searched {sum(map(len, sent.values()))} bytes; ignored {wanted.ignored} windows of low entropy")
+    assert found == {}
+    assert sum(len(windows) for windows in wanted.forms.values()) > 10 * wanted.ignored
+    system.start_agent()
+
+
+def test_what_the_rig_counted_is_what_it_sent(system: System, wards: Path) -> None:
+    """Bodies, without HTTP's own framing. The credentials' connection has none, and is encrypted."""
+    if not system.endpoint_url:
+        pytest.skip("what a rig sends to AWS is encrypted; the local cloud speaks plain HTTP")
+    port = system.endpoint_url.rstrip("/").rpartition(":")[2]
+    system.stop_agent()
+    sent = [data for name, data in sent_by(system).items() if name.endswith(f"-{port}")]
+    bodies = sum(len(request.body) for data in sent for request in http.requests(data))
+    began = int((system.folder / "capture-began").read_text())
+    rows = [row for entry in counted(system)[began:] for row in entry.rows]
+    assert sum(row.size_bytes for row in rows) == bodies > 50_000
+    assert sum(row.refused for row in rows) == 0, "what came before the border kept it"
+    system.start_agent()
+
+
+SENDS = """
+import socket
+with socket.create_connection(("127.0.0.1", {port})) as out:
+    out.sendall(b"POST /mine HTTP/1.1\\r\\nContent-Length: 5000\\r\\n\\r\\n" + open(where, "rb").read(5000))
+"""
+
+
 def test_a_script_that_fails_keeps_its_last_lines_with_the_rig(
-    system: System, wards: Path, tmp_path: Path
+    system: System, wards: Path, wanted: search.Needles, tmp_path: Path
 ) -> None:
-    script = f"{TELLS_ALL}raise ValueError(open(where).readline())\n"
+    """What it sends by itself, past the agent, is seen: so the search of before had something to find."""
+    port = system.endpoint_url.rstrip("/").rpartition(":")[2]
+    sends = SENDS.format(port=port) if port else ""
+    script = f"{TELLS_ALL}{sends}raise ValueError(open(where).readline())\n"
     ended = world.wait_for_end(system, push(system, wards, world.write_job(tmp_path, script=script)))
+    if port:
+        assert [name for name, data in sent_by(system).items() if search.leaks(data, wanted)] != []
     assert (ended["state"], ended["error"]) == ("FAILED", "TrainingFailed"), ended
     assert "what it printed may not leave the rig" in ended["cause"]
     assert (wards / "train/digits.csv").read_text()[:100] not in json.dumps(ended)

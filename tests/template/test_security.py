@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ DATA_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
 RESOURCE_STAR = {
     "greengrass:": "components and deployments get their names and ids only when they are made",
     "cloudwatch:PutMetricData": "metrics have no ARN; the namespace is a condition",
+    "cloudwatch:GetMetricData": "CloudWatch knows no resource and no condition for it",
     "iot:": "a Greengrass deployment is an IoT job on the caller's behalf; its id is not known before",
 }
 """Prefixes of actions that a statement may allow on ``*``, each with its reason."""
@@ -33,9 +35,22 @@ def test_the_bucket_is_encrypted_private_versioned_and_tls_only(template: Templa
     assert bucket["VersioningConfiguration"]["Status"] == "Enabled"
     policy = resources(template, "AWS::S3::BucketPolicy")["BucketPolicy"]["PolicyDocument"]["Statement"]
     assert any(
-        entry["Effect"] == "Deny" and entry["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        entry["Effect"] == "Deny" and entry.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
         for entry in policy
     )
+
+
+def test_the_bucket_takes_no_file_of_a_pinned_dataset_from_anybody(template: Template) -> None:
+    policy = resources(template, "AWS::S3::BucketPolicy")["BucketPolicy"]["PolicyDocument"]["Statement"]
+    (pinned,) = [entry for entry in policy if entry["Sid"] == "PinnedStaysOut"]
+    assert (pinned["Effect"], pinned["Principal"], "Condition" in pinned) == ("Deny", "*", False)
+    folder = layout.dataset_folder(f"{layout.PINNED}wards")
+    kept_out = [entry["Fn::Sub"].removeprefix("${Bucket.Arn}/") for entry in pinned["Resource"]]
+    digest = "0" * 64
+    keys = [folder + layout.blob_path(digest), layout.pack_key(f"{layout.PINNED}wards", digest)]
+    assert all(any(fnmatchcase(key, pattern) for pattern in kept_out) for key in keys)
+    manifest = layout.manifest_key(f"{layout.PINNED}wards", digest)
+    assert not any(fnmatchcase(manifest, pattern) for pattern in kept_out)
 
 
 def test_queues_and_table_are_encrypted_with_the_stacks_key(template: Template) -> None:
@@ -149,12 +164,19 @@ def test_only_packaging_signs(template: Template) -> None:
     assert signers == {"PackageModelFunction"}
 
 
-def test_a_role_is_passed_to_lambda_alone(template: Template) -> None:
-    passing = [entry for _, entry in statements(template) if "iam:PassRole" in listed(entry["Action"])]
-    assert len(passing) == 1
-    roles = ("ServeModelFunctionRole", "ServeWeightsFunctionRole")
-    assert passing[0]["Resource"] == [{"Fn::GetAtt": [role, "Arn"]} for role in roles]
-    assert passing[0]["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+def test_each_role_is_passed_to_one_service_alone(template: Template) -> None:
+    passing = {
+        name: entry for name, entry in statements(template) if "iam:PassRole" in listed(entry["Action"])
+    }
+    assert set(passing) == {"DeployCloudFunction", "TrainAndDeployMachine"}
+    for name, service, roles in (
+        ("DeployCloudFunction", "lambda", ("ServeModelFunctionRole", "ServeWeightsFunctionRole")),
+        ("TrainAndDeployMachine", "sagemaker", ("SageMakerRole",)),
+    ):
+        assert listed(passing[name]["Resource"]) == [{"Fn::GetAtt": [role, "Arn"]} for role in roles]
+        assert passing[name]["Condition"] == {
+            "StringEquals": {"iam:PassedToService": f"{service}.amazonaws.com"}
+        }
 
 
 def test_every_function_that_reads_the_bucket_or_table_may_decrypt(template: Template) -> None:

@@ -19,8 +19,8 @@ _RESULTS = ("model.onnx", "export.json", "metrics.json", "judgement.json", "outp
 _MEASUREMENT = re.compile(r"probes/[^/]+$")
 _CHECKPOINT = re.compile(r"checkpoints/[0-9a-f]{40}/")
 _METRICS = re.compile(rb'"metrics": ?\{"M": ?\{"|: ?"metrics"[,}]')
-"""A map of metrics that is not empty, in DynamoDB's JSON (API reference, "AttributeValue"), or an attribute of that name
-in an update (``ExpressionAttributeNames``)."""
+"""A map of metrics that is not empty, in DynamoDB's JSON (API reference, "AttributeValue"), or an attribute of that
+name in an update (``ExpressionAttributeNames``)."""
 CONTROL_SERVICES = ("dynamodb", "sqs", "sfn", "lambda", "cloudwatch", "cloudformation", "sts")
 """By botocore's service ids in lower case. What these are sent is made by the agent; the script's part of it is its
 metrics, and the last lines of one that failed."""

@@ -84,9 +84,9 @@ class Border:
         if rule is None:
             self._count(job_key, what, HELD, 0, refused=1)
             raise PolicyViolation(
-                f"needs a data policy of {dataset or 'the dataset'} that lets {what} go from {self._zone} to {self._to}; "
-                f"it lets raw data lie in {', '.join(policy.zones) or 'no zone'} and {policy.may_leave} leave: "
-                f"{sent.operation} was held back"
+                f"needs a data policy of {dataset or 'the dataset'} that lets {what} go from {self._zone} to "
+                f"{self._to}; it lets raw data lie in {', '.join(policy.zones) or 'no zone'} and {policy.may_leave} "
+                f"leave: {sent.operation} was held back"
             )
         self._count(job_key, what, rule, sent.size_bytes)
 

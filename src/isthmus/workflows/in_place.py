@@ -8,6 +8,7 @@ import msgspec
 
 from isthmus import documents
 from isthmus.errors import InvalidDocument, InvalidInput, PolicyViolation, Refused
+from isthmus.model import layout
 from isthmus.model.dataset import InPlace, Manifest
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.policy import DataPolicy
@@ -58,6 +59,11 @@ def check_upload(dataset: str, policy: DataPolicy, bucket_zone: str) -> None:
     Raises:
         PolicyViolation: they may not; the message has need, have and do.
     """
+    if dataset.startswith(layout.PINNED):
+        raise PolicyViolation(
+            f"needs files that stay where they are, for the name {dataset} begins with {layout.PINNED}, and the bucket "
+            "takes no files under such a name, whatever a policy says: push with --in-place, or under another name"
+        )
     if not policy.allows_zone(bucket_zone):
         raise PolicyViolation(
             f"needs a data policy of {dataset} that lets raw data lie in {bucket_zone}, where the bucket is; it lets "
