@@ -182,6 +182,24 @@ def test_unsigned_requests_and_unknown_keys_are_refused(cloud: Cloud, bucket: st
     assert cloud.client("s3").head_object(Bucket=bucket, Key="a/there"), "the operator may"
 
 
+def test_a_bucket_s_explicit_deny_holds_for_the_operator_too(cloud: Cloud, bucket: str) -> None:
+    s3 = cloud.client("s3")
+    before = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    out = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{bucket}/pinned-*/blobs/*",
+    }
+    statements = [*json.loads(before)["Statement"], out]
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    with pytest.raises(ClientError, match=r"s3:PutObject .* with an explicit deny"):
+        s3.put_object(Bucket=bucket, Key="pinned-a/blobs/x", Body=b"x")
+    s3.put_object(Bucket=bucket, Key="pinned-a/manifests/x", Body=b"x")
+    s3.put_bucket_policy(Bucket=bucket, Policy=before)
+    s3.put_object(Bucket=bucket, Key="pinned-a/blobs/x", Body=b"x")
+
+
 def test_every_decision_is_on_record(cloud: Cloud, bucket: str) -> None:
     user = User(cloud, grant("s3:ListBucket"))
     user.client("s3").list_objects_v2(Bucket=bucket)

@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from . import attached
-from .callers import Caller, Service
+from .callers import Anonymous, Caller, Service
 from .calls import Check
 from .identities import Identity, session_keys
 from .policies import Decision, Question
@@ -34,6 +34,17 @@ class Decider:
         who = {"kind": caller.kind, "identity": caller.name, "arn": caller.arn}
         self._recorder.add(who, check, decision, operation)
         return decision
+
+    def is_denied_to_all(self, check: Check, account: str, region: str) -> bool:
+        """Whether the resource's own policy refuses it to everybody; that is not put on record."""
+        nobody = Anonymous()
+        resource = attached.resource_policy(check.resource, account)
+        context = {
+            name.lower(): value for name, value in self._context(nobody, check, account, region).items()
+        }
+        policies = nobody.policies(resource, needs_consent=False)
+        decision = policies.decide(nobody.principal, Question(check.action, check.resource, context))
+        return decision is Decision.DENIED
 
     def _context(self, caller: Caller, check: Check, account: str, region: str) -> dict[str, str | list[str]]:
         now = datetime.now(UTC)

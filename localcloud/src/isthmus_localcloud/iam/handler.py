@@ -15,6 +15,7 @@ from .checks import checks_of
 from .decisions import Decider
 from .delegated import demands
 from .identities import OPERATOR_KEYS, Identity, identify
+from .policies import Decision
 
 DELIVERIES = {
     ("lambda", "Invoke"),
@@ -23,6 +24,9 @@ DELIVERIES = {
     ("sqs", "SendMessageBatch"),
 }
 """What AWS services do to a resource on the strength of the resource's policy alone."""
+OPERATOR = "arn:aws:iam::000000000000:root"
+MENDING = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
+"""What the owner's root user may do whatever a bucket's policy says (S3 API reference, "PutBucketPolicy")."""
 
 
 def install(decider: Decider) -> None:
@@ -50,6 +54,8 @@ class Handler:
         caller = caller_of(context, call)
         if caller is not None:
             self._check(caller, call, context.service.protocol)
+        elif call.service == "s3" and access_key(context) in OPERATOR_KEYS:
+            self._check_bucket(call, context.service.protocol)
 
     def _check(self, caller: Caller, call: Call, protocol: str) -> None:
         for check in checks_of(call):
@@ -62,6 +68,17 @@ class Handler:
                 raise refusals.unsigned(call.service)
             message = refusals.sentence(caller.arn, check, decision)
             raise refusals.refused(call.service, protocol, message, check)
+
+    def _check_bucket(self, call: Call, protocol: str) -> None:
+        """The operator may do everything but what a bucket's policy explicitly denies to everybody, as an
+        account's root user (S3 user guide, "Bucket policies"; IAM user guide, "Policy evaluation logic")."""
+        for check in checks_of(call):
+            if call.operation not in MENDING and self._decider.is_denied_to_all(
+                check, call.account, call.region
+            ):
+                raise refusals.refused(
+                    call.service, protocol, refusals.sentence(OPERATOR, check, Decision.DENIED)
+                )
 
     def _check_delegates(self, call: Call) -> None:
         for demand in demands(call):

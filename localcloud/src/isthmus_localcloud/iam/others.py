@@ -122,6 +122,8 @@ def sagemaker(call: Call) -> Iterator[Check]:
         )
     for resource in found or [call.text("ResourceArn", "*")]:
         yield Check(f"sagemaker:{call.operation}", resource)
+        if call.operation == "CreateTrainingJob" and call.params.get("Tags"):
+            yield Check("sagemaker:AddTags", resource, implied="the job is made with tags")
     if role := call.text("RoleArn"):
         yield passed(role, "sagemaker.amazonaws.com")
 
@@ -136,7 +138,11 @@ def stacks(call: Call) -> Iterator[Check]:
 
 
 def metrics(call: Call) -> Iterator[Check]:
-    """CloudWatch. A metric has no ARN; a policy names its namespace by a condition key."""
+    """CloudWatch. A metric has no ARN: who may read one may read all. Who sends some is held to a namespace
+    by a condition key."""
+    if call.operation == "GetMetricData":
+        yield Check("cloudwatch:GetMetricData", "*")
+        return
     if call.operation != "PutMetricData":
         yield from anything(call)
         return
