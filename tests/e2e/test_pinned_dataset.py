@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ def wards(system: System, digits: Path, champion: dict[str, Any]) -> Iterator[Pa
     began = len(counted(system))
     if system.endpoint_url:
         system.agent_within = enclosed(system)
+        shutil.rmtree(system.folder / "capture", ignore_errors=True)
         (system.folder / "capture").mkdir()
         (system.folder / "capture-began").write_text(str(began))
     system.start_agent()
