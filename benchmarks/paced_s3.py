@@ -12,9 +12,11 @@ import asyncio
 import collections
 import contextlib
 import hashlib
+import json
 import multiprocessing
 import os
 import re
+import shutil
 import socket
 import socketserver
 import time
@@ -28,6 +30,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 BUCKET = "data"
+FOLDER = "datasets/data/"
+"""Where the files of the dataset ``data`` lie."""
 PAGE = 1000
 PIECE_BYTES = 256 * 1024
 WINDOW_BYTES = 8 * 1024 * 1024
@@ -57,6 +61,37 @@ def paced_bucket(folder: Path, *, round_trip_seconds: float) -> Iterator[Paced]:
         _running(_link, server, round_trip_seconds / 2, passed) as port,
     ):
         yield Paced(f"http://127.0.0.1:{port}", passed)
+
+
+def roomy_folder(needed_bytes: int) -> str | None:
+    """Return a memory file system with that much room, if there is one: then no disk decides."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free >= needed_bytes else None
+
+
+def make_files(bucket: Path, manifest: Path, *, files: int, file_bytes: int) -> None:
+    """Write random files of the dataset, named by their digests; the manifest lists the digests."""
+    (bucket / FOLDER).mkdir(parents=True)
+    digests = []
+    for _ in range(files):
+        data = os.urandom(file_bytes)
+        digests.append(hashlib.sha256(data).hexdigest())
+        (bucket / FOLDER / digests[-1]).write_bytes(data)
+    manifest.write_text(json.dumps(digests))
+
+
+def variables_for(bucket: Paced) -> dict[str, str]:
+    """Return the environment of a process whose S3 is behind the link, and that calculates on one core."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return own | {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL": bucket.url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 @contextlib.contextmanager

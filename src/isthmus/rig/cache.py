@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isthmus.errors import EnvironmentProblem
@@ -57,6 +57,8 @@ class FileCache:
         self._shelf = Shelf(root, limit_bytes, spare_bytes=spare_bytes)
         self._blobs = blobs
         self._connections = connections
+        self.fetched_bytes = 0
+        """Of files of datasets, since this object was made."""
 
     def fetch(self, key: str, sha256: str, go_on: GoOn = always) -> Path:
         """Return the file with that digest, downloaded from ``key`` unless it is here.
@@ -90,7 +92,7 @@ class FileCache:
     def place_all(self, files: Sequence[CachedFile]) -> int:
         """Put every file at its target; return the bytes that were fetched. As ``stream``, waited for."""
         missing = self._missing(files, always)
-        for _ in self._placed(files, missing, always):
+        for _ in self._placed(files, missing, self._all_wanted(missing), always):
             pass
         return sum(file.size_bytes for file in missing)
 
@@ -104,11 +106,30 @@ class FileCache:
             DigestMismatch, MissingFile, Unavailable: as ``fetch``.
             EnvironmentProblem: too little room, said before anything is fetched; or the folder cannot be written.
         """
-        yield from self._placed(files, self._missing(files, go_on), go_on)
+        missing = self._missing(files, go_on)
+        yield from self._placed(files, missing, self._all_wanted(missing), go_on)
+
+    def hand_out(self, files: Sequence[CachedFile], go_on: GoOn = always) -> Generator[Path]:
+        """As ``stream``, but what is here is read again only when its turn comes: for who uses the first file long
+        before he needs the last."""
+        distinct = _distinct(files)
+        wanted = self._all_wanted(distinct, read_again=True)
+        yield from self._placed(files, self._absent(distinct), wanted, go_on)
+
+    def make_room(self, files: Sequence[CachedFile]) -> None:
+        """Make the room that ``hand_out`` will need.
+
+        Raises:
+            EnvironmentProblem: there is too little; or the folder cannot be written.
+        """
+        self._make_room(files, self._absent(_distinct(files)))
+
+    def _absent(self, distinct: Sequence[CachedFile]) -> list[CachedFile]:
+        return [file for file in distinct if not self._shelf.path(file.sha256).exists()]
 
     def _missing(self, files: Sequence[CachedFile], go_on: GoOn) -> list[CachedFile]:
         """Return what is to be fetched, each digest once."""
-        distinct = list({file.sha256: file for file in files}.values())
+        distinct = _distinct(files)
 
         def check(file: CachedFile) -> bool:
             return self._is_right(self._shelf.path(file.sha256), file.sha256, go_on)
@@ -121,11 +142,15 @@ class FileCache:
         return [file for file, there in zip(distinct, here, strict=True) if not there]
 
     def _placed(
-        self, files: Sequence[CachedFile], missing: Sequence[CachedFile], go_on: GoOn
+        self,
+        files: Sequence[CachedFile],
+        missing: Sequence[CachedFile],
+        wanted: Sequence[Wanted],
+        go_on: GoOn,
     ) -> Iterator[Path]:
         self._make_room(files, missing)
-        wanted = [self._wanted(file.key, file.sha256, file.size_bytes) for file in missing]
         coming = {entry.sha256 for entry in wanted}
+        sizes = {file.sha256: file.size_bytes for file in missing}
         with (
             _named_troubles(self._shelf.root),
             contextlib.closing(
@@ -134,12 +159,18 @@ class FileCache:
         ):
             for file in files:
                 while file.sha256 in coming:
-                    coming.discard(next(arrivals).sha256)
+                    arrived = next(arrivals).sha256
+                    coming.discard(arrived)
+                    self.fetched_bytes += sizes.get(arrived, 0)
                 self._put(file)
                 yield file.target
         # Not one by one: while others download, each call of the system waits for the interpreter's lock.
         for file in files:
             self._touch(self._shelf.path(file.sha256))
+
+    def _all_wanted(self, files: Sequence[CachedFile], *, read_again: bool = False) -> list[Wanted]:
+        wanted = [self._wanted(file.key, file.sha256, file.size_bytes) for file in files]
+        return [replace(one, read_again=read_again) for one in wanted]
 
     def _wanted(self, key: str, sha256: str, size_bytes: int | None = None) -> Wanted:
         return Wanted(key, sha256, self._shelf.path(sha256), size_bytes, self._shelf.partials)
@@ -184,6 +215,11 @@ class FileCache:
         """A cache that cannot be written still serves what is in it."""
         with contextlib.suppress(OSError):
             self._shelf.touch(path)
+
+
+def _distinct(files: Sequence[CachedFile]) -> list[CachedFile]:
+    """Return each digest's file once."""
+    return list({file.sha256: file for file in files}.values())
 
 
 def _link(source: Path, target: Path) -> None:

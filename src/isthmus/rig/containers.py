@@ -155,6 +155,7 @@ def run_command(
     channels: Mapping[str, Path],
     variables: Mapping[str, str],
     reads: Path | None = None,
+    streams: bool = False,
     gpus: Sequence[str] = (),
 ) -> list[str]:
     """Return the command that runs ``program`` (its first word is the Python) in a container.
@@ -173,7 +174,7 @@ def run_command(
         *("--shm-size", str(_memory_bytes() // 2)),
         *("--workdir", str(INSIDE.code), "--env", f"HOME={INSIDE.home}"),
         *(word for name in names for word in ("--env", name)),
-        *(word for mount in mounts(layout, channels, reads) for word in ("--mount", mount)),
+        *(word for mount in mounts(layout, channels, reads, streams=streams) for word in ("--mount", mount)),
         *_devices(engine, gpus),
         *("--entrypoint", program[0], image, *program[1:]),
     ]
@@ -187,10 +188,13 @@ def _user(engine: Engine) -> list[str]:
     return ["--userns", "keep-id", "--user", own] if engine.name == "podman" else ["--user", "0:0"]
 
 
-def mounts(layout: Layout, channels: Mapping[str, Path], reads: Path | None = None) -> list[str]:
+def mounts(
+    layout: Layout, channels: Mapping[str, Path], reads: Path | None = None, *, streams: bool = False
+) -> list[str]:
     """Return what the container sees of the machine: the attempt's folders, and this package to read.
 
-    ``reads``: where links in the channels lead; it is seen by the same path, and only read.
+    ``reads``: where links in the channels lead; it is seen by the same path, and only read. ``streams``: the channels
+    come through pipes, of which more are made while the script runs: it sees the folder that they lie in.
 
     Raises:
         EnvironmentProblem: a folder's name holds a comma or a quote, which the engines' options cannot.
@@ -202,10 +206,15 @@ def mounts(layout: Layout, channels: Mapping[str, Path], reads: Path | None = No
         INSIDE.checkpoints: layout.checkpoints,
         INSIDE.home: layout.home,
     }
+    data = (
+        {INSIDE.data: layout.data}
+        if streams
+        else {INSIDE.data / name: path for name, path in channels.items()}
+    )
     only_read = {
         INSIDE.config: layout.config,
         Path(SOURCE, "isthmus"): Path(isthmus.__file__).parent,
-        **{INSIDE.data / channel: folder for channel, folder in channels.items()},
+        **data,
         **({reads: reads} if reads is not None else {}),
     }
     return [

@@ -77,6 +77,7 @@ def in_container(request: TrainingRequest, layout: Layout, engine: Engine, image
             layout=layout,
             channels=request.channels,
             reads=request.reads,
+            streams=request.training.streams,
             variables=inside,
             gpus=share.ids,
         )

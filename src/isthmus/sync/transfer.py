@@ -29,6 +29,7 @@ class Wanted:
 
     ``partials`` is a folder of the same file system for what is under way; None: beside the file. Where many files
     spread over many folders, one for all partial files is faster: a file system looks for room near the folder.
+    ``read_again``: what lies at ``path`` counts only if it has the digest; else it is removed, and fetched.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Wanted:
     path: Path
     size_bytes: int | None = None
     partials: Path | None = None
+    read_again: bool = False
 
     @property
     def part(self) -> Path:
@@ -82,6 +84,8 @@ class Transfer:
     def begin(self) -> list[Step]:
         """Fetch a small file; of a big one, return a step for each range that is not there yet. Raises Busy."""
         self._go_on()
+        if self.wanted.read_again and self._is_right():
+            return []
         self._lock()
         if self.wanted.path.exists():
             self.close()
@@ -97,6 +101,15 @@ class Transfer:
         if not self._left:
             return self._finish()
         return [partial(self._fetch, number, origin) for number in sorted(self._left)]
+
+    def _is_right(self) -> bool:
+        try:
+            if file_sha256(self.wanted.path, self._go_on) == self.wanted.sha256:
+                return True
+        except FileNotFoundError:
+            return False
+        self.wanted.path.unlink(missing_ok=True)
+        return False
 
     def close(self) -> None:
         """Let go of what is not finished; it stays for the next time."""

@@ -323,3 +323,10 @@ def test_data_in_place_are_seen_by_their_own_path_and_only_read(tmp_path: Path) 
     seen = containers.mounts(Layout(tmp_path), {"train": tmp_path / "input/data/train"}, home)
     assert f"type=bind,source={home},target={home},readonly" in seen
     assert len(seen) == len(containers.mounts(Layout(tmp_path), {"train": tmp_path / "input/data/train"})) + 1
+
+
+def test_of_data_that_are_streamed_a_container_sees_the_folder_of_the_pipes(tmp_path: Path) -> None:
+    data = tmp_path / "input/data"
+    seen = containers.mounts(Layout(tmp_path), {"train": data / "train", "test": data / "test"}, streams=True)
+    assert f"type=bind,source={data},target=/opt/ml/input/data,readonly" in seen
+    assert not any("train" in mount or "arrived" in mount for mount in seen)
