@@ -34,6 +34,7 @@ def _run(event: dict[str, Any], settings: DeployCloudSettings) -> Any:
             blobs=bootstrap.blobs(settings.bucket),
             records=bootstrap.records(settings.table),
             functions=bootstrap.functions(settings.bucket),
+            figures=bootstrap.call_figures(),
             signer=bootstrap.signer(settings.signing_key),
             workdir=workdir,
             now=bootstrap.now(),

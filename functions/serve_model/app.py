@@ -13,7 +13,7 @@ from functools import cache, partial
 from typing import Any
 
 from isthmus.bootstrap_serving import answer_handed_over, model_service
-from isthmus.inference.lambda_handler import answer
+from isthmus.inference.lambda_handler import answer, raise_if_broken
 from isthmus.inference.runtime import end_loading
 from isthmus.inference.service import ModelService
 from isthmus.observe import emit, observed
@@ -37,8 +37,8 @@ def report_drift(model: str, index: float, shift: float) -> None:
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer a request that the router passed on in API Gateway's proxy format, or a ping."""
     if event.get("handover"):
-        return answer_handed_over(event, service(), os.environ)
-    return answer(event, service())
+        return raise_if_broken(answer_handed_over(event, service(), os.environ))
+    return raise_if_broken(answer(event, service()))
 
 
 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") != "on-demand":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -114,3 +115,21 @@ def test_the_list_says_how_a_model_is_served(
     records.put({"pk": layout.model_pk("digits"), "sk": layout.release_sk(3), "serving": {"by": "weights"}})
     assert isthmus("model", "list") == 0
     assert said(capsys)[0]["served_by"] == "weights"
+
+
+@pytest.mark.parametrize(
+    ("calls", "told"),
+    [
+        (None, "not looked at"),
+        ({"verdict": "none", "requests": 4, "errors": 0}, "0 of 4 failed: too few to say"),
+        ({"verdict": "healthy", "requests": 940, "errors": 2}, "2 of 940 failed"),
+    ],
+)
+def test_the_list_says_what_real_calls_said_of_a_release(
+    records: DynamoRecords, capsys: pytest.CaptureFixture[str], calls: dict[str, Any] | None, told: str
+) -> None:
+    before = records.get(layout.CHAMPIONS, "digits")
+    assert before is not None
+    records.put({**before, "calls": calls})
+    assert main(["model", "list", "--stack", "shop"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(told)

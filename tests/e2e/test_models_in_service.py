@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
+import re
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +25,8 @@ from onnx import TensorProto, helper, numpy_helper
 from demo.system import System, wait_until
 from isthmus.adapters.aws.signing import RequestSigner
 from isthmus.inference.limits import UNZIPPED_LIMIT_BYTES
-from tests.e2e import world
+from tests.e2e import breakage, world
+from tests.e2e.cleanup import client
 
 pytestmark = pytest.mark.e2e
 
@@ -58,8 +66,8 @@ def api(system: System, monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(world.outputs(system)["ApiUrl"])
 
 
-def import_sums(system: System, folder: Path, weight: float) -> None:
-    """``y [n, 2] = weight * sum(x [n, 3])``, in service."""
+def import_sums(system: System, folder: Path, weight: float) -> dict[str, Any]:
+    """Bring ``y [n, 2] = weight * sum(x [n, 3])`` on its way; return how that ended."""
     weights = numpy_helper.from_array(np.full((3, 2), weight, np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -70,19 +78,19 @@ def import_sums(system: System, folder: Path, weight: float) -> None:
     )
     path = folder / f"{weight}.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    bring(system, path, MODEL)
+    return bring(system, path, MODEL)
 
 
-def bring(system: System, path: Path, name: str) -> None:
+def bring(system: System, path: Path, name: str) -> dict[str, Any]:
     job_key = json.loads(system.isthmus("model", "import", path, "--name", name, "--json"))["job_key"]
-    ended = world.wait_for_end(system, job_key)
-    assert ended["state"] == "DEPLOYED", ended
+    return world.wait_for_end(system, job_key)
 
 
 @pytest.fixture(scope="module")
 def two_releases(system: System, tmp_path_factory: pytest.TempPathFactory) -> System:
     for weight in (1.0, 2.0):
-        import_sums(system, tmp_path_factory.mktemp("sums"), weight)
+        ended = import_sums(system, tmp_path_factory.mktemp("sums"), weight)
+        assert ended["state"] == "DEPLOYED", ended
     return system
 
 
@@ -125,6 +133,69 @@ def test_a_model_is_held_to_its_number_of_calls(two_releases: System, api: Api) 
     assert json.loads(limit("--json"))["concurrency"] == 0
     limit("--off")
     assert api.post(f"/v2/models/{MODEL}/infer", ONE).status == 200
+
+
+POISON = "poisoned"
+FAILS_ON_SOME = f"""
+
+_well = handler
+
+
+def handler(event, context):
+    if "{POISON}" in str(event.get("headers")):
+        raise ValueError("a request that no golden question is like")
+    return _well(event, context)
+"""
+
+
+@pytest.fixture
+def newer_code_fails_on_some_requests(system: System) -> Iterator[None]:
+    """What is staged from now on answers readiness and golden questions, and fails on poisoned requests."""
+    functions, name = client(system, "lambda"), breakage.function_name(system, "ServeModelFunction")
+    url = functions.get_function(FunctionName=name)["Code"]["Location"]
+    before = urllib3.PoolManager().request("GET", url).data
+
+    def put(code: bytes) -> None:
+        functions.update_function_code(FunctionName=name, ZipFile=code)
+        waiter = functions.get_waiter("function_updated_v2")
+        waiter.wait(FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(before)) as old, zipfile.ZipFile(changed, "w") as new:
+        assert "app.py" in old.namelist()
+        for entry in old.namelist():
+            added = FAILS_ON_SOME.encode() if entry == "app.py" else b""
+            new.writestr(entry, old.read(entry) + added)
+    put(changed.getvalue())
+    yield
+    put(before)
+
+
+@pytest.mark.usefixtures("two_releases", "newer_code_fails_on_some_requests")
+def test_a_version_whose_real_calls_fail_is_reverted(system: System, api: Api, tmp_path: Path) -> None:
+    """By Lambda's own figures: it is proven, and answers every probe."""
+    before = world.champion(system, MODEL)
+    assert before["calls"]["verdict"] == "none", "nobody called while it was brought into service"
+    poisoned = functools.partial(api.post, f"/v2/models/{MODEL}/infer", ONE, x_request=POISON)
+    assert poisoned().status == 200, "what is in service takes it"
+    ended, asked = threading.Event(), Counter[int]()
+
+    def ask() -> None:
+        while not ended.is_set():
+            asked[poisoned().status] += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            job = import_sums(system, tmp_path, 3.0)
+        finally:
+            ended.set()
+        asking.result()
+    assert (job["state"], job["error"]) == ("FAILED", "RolloutUnhealthy"), job
+    assert re.search(r"failed \d+ of \d+ calls \(.+%\) .* beside \d+ of \d+ calls \(", job["cause"]), job
+    assert asked[502] >= 2, asked
+    assert world.champion(system, MODEL) == before
+    assert first(poisoned()) == (200, 6.0, "2")
 
 
 def large() -> tuple[bytes, str]:
@@ -192,7 +263,8 @@ def test_a_model_over_lambdas_limit_is_fetched_and_serves(system: System, api: A
     path = tmp_path / "large.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     assert path.stat().st_size > UNZIPPED_LIMIT_BYTES
-    bring(system, path, "large")
+    ended = bring(system, path, "large")
+    assert ended["state"] == "DEPLOYED", ended
     assert world.champion(system, "large")["served_by"] == "weights"
     tensor = {"name": "x", "shape": [1, width], "datatype": "FP32", "data": [1.0] * width}
     answer = api.post("/v2/models/large/infer", json.dumps({"inputs": [tensor]}).encode())

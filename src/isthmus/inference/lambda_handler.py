@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 
-from isthmus.errors import EnvironmentProblem, InvalidRequest
+from isthmus.errors import EnvironmentProblem, InvalidModel, InvalidRequest
 from isthmus.inference.early import DEFAULT_MODEL_DIR
 from isthmus.inference.events import to_proxy, to_request
 from isthmus.inference.http import error_response
 from isthmus.inference.runtime import threads_for_memory
 from isthmus.inference.service import ModelService, service_for_folder
+
+BROKEN = 500
+"""Of an answer; others above are no fault of the version (503: a store did not answer)."""
 
 
 class ServeSettings(msgspec.Struct, frozen=True):
@@ -70,6 +73,23 @@ def service_from_env(environment: Mapping[str, str]) -> ModelService:
     return service_for_folder(
         settings.model_dir, settings.public_key_der, threads=threads, sha256=settings.bundle_sha256
     )
+
+
+def raise_if_broken(answered: dict[str, Any]) -> dict[str, Any]:
+    """Return a proxy response as it is, unless it says that the bundle is broken (500).
+
+    Lambda counts what a function raises, by version, and answers of any status as good ones: a roll-out goes by
+    that count. The sentence is the same for every request, and quotes none.
+
+    Raises:
+        InvalidModel: the status is 500.
+    """
+    if answered.get("statusCode") == BROKEN:
+        raise InvalidModel(
+            "the model must answer every request that fits it, and failed on one: ask its golden questions again, or "
+            "bring an earlier release back"
+        )
+    return answered
 
 
 def answer(event: Mapping[str, Any], service: ModelService) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from isthmus.config import DeployCloudSettings
 from isthmus.errors import InvalidInput
 from isthmus.inference.limits import Serving
 from isthmus.model import layout
-from isthmus.ports import BlobStore, Events, Functions, Records, Signer
+from isthmus.ports import BlobStore, CallFigures, Events, Functions, Records, Signer
 from isthmus.workflows.prove_model import prove_model
 from isthmus.workflows.rollout_lock import ROLLOUT, acquire, give_back
 from isthmus.workflows.shift_traffic import (
+    MIN_SEEN,
     Shifted,
     check_health,
     commit_champion,
@@ -24,6 +26,7 @@ from isthmus.workflows.shift_traffic import (
     shift_traffic,
 )
 from isthmus.workflows.stage_model import Staged, stage_model
+from isthmus.workflows.watch_calls import Probes, watch_calls
 
 LOCK_SECONDS = 1800
 """How long a roll-out may take besides its steps, before its lock lapses."""
@@ -36,6 +39,7 @@ def act(
     blobs: BlobStore,
     records: Records,
     functions: Functions,
+    figures: CallFigures,
     signer: Signer,
     workdir: Path,
     now: str,
@@ -54,8 +58,7 @@ def act(
         case "shift":
             return msgspec.to_builtins(_shift(event, settings.rollout_weights, functions))
         case "check":
-            probes = check_health(event["function"], event["version"], event["model"], functions=functions)
-            return {"probes": probes}
+            return _check(event, settings.rollout_max_error_rate, functions, figures, clock)
         case "commit":
             return _commit(event, records, now)
         case "revert":
@@ -77,13 +80,14 @@ def _stage(
 ) -> Staged:
     """Stage under the model's lock, if what is in service is still what the model was scored against."""
     model, rollout, pk = event["model"], event["rollout"], layout.model_pk(event["model"])
-    seconds = LOCK_SECONDS + settings.rollout_step_seconds * len(settings.rollout_weights)
+    steps = settings.rollout_step_seconds * len(settings.rollout_weights)
+    seconds = LOCK_SECONDS + steps + settings.rollout_bake_seconds
     acquire(pk, rollout, records=records, now=clock, seconds=seconds)
     champion = records.get(layout.CHAMPIONS, model)
     in_service = champion["release"] if champion else 0
     if in_service not in (event["against"], event["release"]):
         give_back(pk, rollout, records=records)
-        return Staged("", "", "", 0, superseded=True)
+        return Staged("", "", "", 0, 0, superseded=True)
     record = records.get(pk, layout.release_sk(event["release"])) or {}
     # A release from before there was a choice came in a layer.
     serving = msgspec.convert(record["serving"], Serving) if record.get("serving") else None
@@ -133,12 +137,51 @@ def _shift(event: dict[str, Any], weights: tuple[float, ...], functions: Functio
     return shift_traffic(function, version, previous, event["step"], weights=weights, functions=functions)
 
 
+def _check(
+    event: dict[str, Any], max_error_rate: float, functions: Functions, figures: CallFigures, clock: float
+) -> dict[str, Any]:
+    """Look at how the version's calls ended since the roll-out began, and probe it.
+
+    In this order: when figures cannot be had, and the state is tried again, no probes were made that nobody counts.
+    """
+    function, version = event["function"], event["version"]
+    if "before" not in event:  # an execution that began under an earlier version
+        return {"probes": check_health(function, version, event["model"], functions=functions)}
+    probes = Probes(event["before"]["probed"], event["before"]["probed_previous"])
+    seen = watch_calls(
+        function,
+        version,
+        event["previous"],
+        since=datetime.datetime.fromisoformat(event["since"]).timestamp(),
+        now=clock,
+        probes=probes,
+        max_error_rate=max_error_rate,
+        figures=figures,
+    )
+    number = check_health(function, version, event["model"], functions=functions)
+    return {
+        "probes": number,
+        "probed": probes.version + MIN_SEEN,
+        "probed_previous": probes.previous + number - MIN_SEEN,
+        "calls": msgspec.to_builtins(seen),
+    }
+
+
 def _commit(event: dict[str, Any], records: Records, now: str) -> dict[str, str]:
     """Record the champion. The lock is given back by a state of its own, which may fail without a revert."""
     model, rollout, version = event["model"], event["rollout"], event["version"]
     release, job_key = event["release"], event["job_key"]
+    calls = event.get("health", {}).get("calls")
     commit_champion(
-        model, event["bundle"], release, job_key, version, rollout=rollout, records=records, now=now
+        model,
+        event["bundle"],
+        release,
+        job_key,
+        version,
+        rollout=rollout,
+        calls=calls,
+        records=records,
+        now=now,
     )
     if not event.get("keep_lock"):
         # Of an execution that began under an earlier version: its machine has no such state.

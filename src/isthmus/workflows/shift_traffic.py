@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from isthmus.errors import RolloutUnhealthy
@@ -81,19 +84,23 @@ def commit_champion(
     version: str,
     *,
     rollout: str = "",
+    calls: Mapping[str, Any] | None = None,
     records: Records,
     now: str,
 ) -> None:
     """Record what is in service, which version was before, and which roll-out brought it.
 
-    The alias, moved before, is what decides it.
+    ``calls`` is what the last look at its calls saw, and whether that says anything (``watch_calls.Seen``). The
+    alias, moved before, is what decides it.
     """
     before = records.get(layout.CHAMPIONS, model) or {}
     # Committed again after an answer got lost, it must not become its own predecessor.
     again = before.get("version") == version
     previous = before.get("previous_version" if again else "version") or ""
     champion = {"model": model, "bundle": bundle, "release": release, "job_key": job_key, "version": version}
-    history = {"previous_version": previous, "rollout": rollout, "since": now}
+    history: dict[str, Any] = {"previous_version": previous, "rollout": rollout, "since": now}
+    if calls is not None:
+        history["calls"] = dict(calls)
     records.put({"pk": layout.CHAMPIONS, "sk": model, **champion, **history})
 
 

@@ -24,7 +24,8 @@ SNAPSTART = "snapstart"
 class Staged(msgspec.Struct, frozen=True):
     """``version`` is staged; ``previous`` is in service, empty before the first model.
 
-    ``step_seconds`` is how long each step of the roll-out lasts. ``superseded``: nothing was staged,
+    ``step_seconds`` is how long each step of the roll-out lasts, ``bake_seconds`` how long the version is watched
+    with all calls on it. ``superseded``: nothing was staged,
     since another model is in service than the one that this was scored against.
     """
 
@@ -32,6 +33,7 @@ class Staged(msgspec.Struct, frozen=True):
     version: str
     previous: str
     step_seconds: int
+    bake_seconds: int
     superseded: bool = False
 
 
@@ -75,7 +77,8 @@ def stage_model(
         pattern = _with_variable(pattern, "ISTHMUS_BASELINE", text)
     version = functions.stage(function, pattern, layers, marker(pattern, layers))
     alias = functions.alias(function)
-    return Staged(function, version, alias.version if alias else "", settings.rollout_step_seconds)
+    seconds = settings.rollout_step_seconds, settings.rollout_bake_seconds
+    return Staged(function, version, alias.version if alias else "", *seconds)
 
 
 def marker(pattern: FunctionCode, layers: tuple[str, ...]) -> str:

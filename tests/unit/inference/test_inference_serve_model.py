@@ -11,10 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bundle_factory import KeySigner
+from bundle_factory import KeySigner, make_bundle
 
 from isthmus.errors import InvalidModel
 from isthmus.inference.bundle import Bundle
+from isthmus.inference.lambda_handler import raise_if_broken
+from isthmus.model.processing import Reshape
 
 APP = Path(__file__).parents[3] / "functions/serve_model/app.py"
 CONTEXT = SimpleNamespace(
@@ -41,6 +43,35 @@ def test_it_opens_the_layers_bundle_at_the_first_request(
     assert response["statusCode"] == 200
     assert json.loads(response["body"])["versions"] == ["1"]
     assert app.handler({"ping": True}, CONTEXT)["models"]["fashion"]["bundle"] == bundle.sha256
+
+
+def test_a_broken_bundle_is_a_failed_call_that_quotes_nothing_of_the_request(
+    tmp_path: Path, signer: KeySigner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lambda counts by version what is raised, and takes an answer of 500 for a good one."""
+    bundle = make_bundle(tmp_path / "b", signer, preprocessing=(Reshape((4,)),))
+    monkeypatch.setenv("ISTHMUS_MODEL_DIR", str(bundle.folder))
+    monkeypatch.setenv("ISTHMUS_PUBLIC_KEY", base64.b64encode(signer.public_key()).decode())
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769")
+    pixels = {"name": "pixels", "datatype": "UINT8", "shape": [1, 2, 2], "data": [47, 11, 47, 11]}
+    body = json.dumps({"inputs": [pixels], "parameters": {"preprocess": True}})
+    event = {"httpMethod": "POST", "path": "/v2/models/fashion/infer", "headers": {}, "body": body}
+    app = load_app()
+    with pytest.raises(InvalidModel) as caught:
+        app.handler(event, CONTEXT)
+    told = f"{caught.value} {capsys.readouterr()}"
+    assert "bring an earlier release back" in told
+    assert "47" not in str(caught.value)
+    assert "pixels" not in told
+    assert app.handler({**event, "body": "{}"}, CONTEXT)["statusCode"] == 400, (
+        "the caller's fault is an answer"
+    )
+
+
+@pytest.mark.parametrize("status", [200, 404, 429, 503])
+def test_any_other_answer_is_no_fault_of_the_version(status: int) -> None:
+    """503: a store of large bodies did not answer."""
+    assert raise_if_broken({"statusCode": status}) == {"statusCode": status}
 
 
 def test_a_snapshot_is_taken_with_the_model_open(

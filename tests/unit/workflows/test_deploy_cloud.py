@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from workflow_world import CLOUD, NOW, World, onnx_model, pattern
 
+from isthmus.adapters.local.call_figures import MemoryCallFigures
 from isthmus.adapters.local.events import MemoryEvents
 from isthmus.adapters.local.functions import MemoryFunctions, PublishedVersion
 from isthmus.errors import (
@@ -38,6 +39,10 @@ def ready(version: PublishedVersion, event: Mapping[str, Any]) -> Any:
     return READY
 
 
+UNPROBED = {"since": "1970-01-01T00:15:00.000Z", "before": {"probed": 0, "probed_previous": 0}}
+"""What the machine sends of a roll-out that began 100 s ago, with its first check."""
+
+
 def functions_with(handler: Callable[..., Any] = ready, versions: int = 2) -> MemoryFunctions:
     """A model's function with that many published versions."""
     functions = MemoryFunctions(handler)
@@ -61,7 +66,16 @@ def packaged(world: World) -> Packaged:
     )
 
 
-def run(world: World, functions: MemoryFunctions, action: str, bundle: str, **event: Any) -> Any:
+def run(
+    world: World,
+    functions: MemoryFunctions,
+    action: str,
+    bundle: str,
+    *,
+    figures: MemoryCallFigures | None = None,
+    clock: float = 1000.0,
+    **event: Any,
+) -> Any:
     values = {
         "action": action,
         "model": "digits",
@@ -76,10 +90,11 @@ def run(world: World, functions: MemoryFunctions, action: str, bundle: str, **ev
         blobs=world.blobs,
         records=world.records,
         functions=functions,
+        figures=figures or MemoryCallFigures(),
         signer=world.signer,
         workdir=world.workdir(),
         now=NOW,
-        clock=1000.0,
+        clock=clock,
     )
 
 
@@ -91,7 +106,7 @@ def test_staging_the_same_again_finds_the_same_version(world: World) -> None:
     functions = MemoryFunctions()
     functions.install("serve", pattern())
     first = stage(world, functions, "b1")
-    assert first == stage(world, functions, "b1") == Staged(FUNCTION, "1", "", 60)
+    assert first == stage(world, functions, "b1") == Staged(FUNCTION, "1", "", 60, 180)
     assert functions.layers["shop-model-digits"] == {"bundle b1": "bundles/digits/b1/layer.zip"}
     version = functions.published(FUNCTION)[0]
     assert version.layers[:2] == ("core:1", "onnx:1"), "the stack's layers come first"
@@ -279,8 +294,9 @@ def test_the_whole_way_into_service(world: World) -> None:
     run(world, functions, "prove", bundle, version=staged["version"])
     shifted = run(world, functions, "shift", bundle, step=0, **staged)
     assert shifted["done"]
-    assert run(world, functions, "check", bundle, version=staged["version"]) == {"probes": 3}
-    run(world, functions, "commit", bundle, release=1, job_key="k", **staged)
+    health = run(world, functions, "check", bundle, **UNPROBED, **staged)
+    assert (health["probes"], health["calls"]["verdict"]) == (3, "none")
+    run(world, functions, "commit", bundle, release=1, job_key="k", health=health, **staged)
     champion = world.records.get(layout.CHAMPIONS, "digits")
     assert champion is not None
     assert {name: champion[name] for name in ("bundle", "release", "version", "since")} == {
@@ -289,6 +305,40 @@ def test_the_whole_way_into_service(world: World) -> None:
         "version": "1",
         "since": NOW,
     }
+    assert champion["calls"]["verdict"] == "none", "that real calls said nothing is on record"
+
+
+def watched(world: World) -> tuple[MemoryFunctions, MemoryCallFigures]:
+    """Half of the calls go to version 2; version 1 is in service."""
+    functions = functions_with()
+    functions.point(FUNCTION, Alias("1", "2", 0.5))
+    return functions, MemoryCallFigures()
+
+
+CHECKED = {"version": "2", "previous": "1"}
+
+
+def test_a_version_whose_real_calls_fail_is_unhealthy_though_it_answers_every_probe(world: World) -> None:
+    functions, figures = watched(world)
+    figures.count(FUNCTION, "2", 990, 40, 20)
+    with pytest.raises(RolloutUnhealthy, match="version 2 failed 20 of 40 calls"):
+        run(world, functions, "check", "b", figures=figures, **UNPROBED, **CHECKED)
+
+
+def test_each_check_hands_its_probes_on_to_the_next(world: World) -> None:
+    functions, figures = watched(world)
+    figures.count(FUNCTION, "2", 990, 39)
+    first = run(world, functions, "check", "b", figures=figures, **UNPROBED, **CHECKED)
+    assert (first["probed"], first["probed_previous"], first["calls"]["requests"]) == (3, 3, 39)
+    again = {**UNPROBED, "before": first}
+    second = run(world, functions, "check", "b", figures=figures, clock=1300.0, **again, **CHECKED)
+    assert (second["probed"], second["calls"]["requests"], second["calls"]["verdict"]) == (6, 36, "healthy")
+
+
+def test_a_check_of_an_earlier_versions_machine_goes_by_probes_alone(world: World) -> None:
+    functions, figures = watched(world)
+    figures.count(FUNCTION, "2", 990, 40, 40)
+    assert run(world, functions, "check", "b", figures=figures, **CHECKED) == {"probes": 6}
 
 
 def staged_world(world: World) -> tuple[str, MemoryFunctions, dict[str, Any]]:
