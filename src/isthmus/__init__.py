@@ -1,6 +1,7 @@
 """isthmus joins GPU rigs, an AWS account and edge devices into one deep-learning system.
 
-``isthmus.Client`` and ``isthmus.AsyncClient`` ask models in service; they are loaded when first named.
+``isthmus.Client`` and ``isthmus.AsyncClient`` ask models in service, ``isthmus.submit`` starts a job; they are loaded
+when first named.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isthmus.client import AsyncClient, Client
+    from isthmus.jobs import submit
 
 __version__ = "0.2.0"
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "__version__", "submit"]
 
 
 def __getattr__(name: str) -> object:
     if name in ("AsyncClient", "Client"):
         return getattr(importlib.import_module("isthmus.client"), name)
+    if name == "submit":
+        return importlib.import_module("isthmus.jobs").submit
     raise AttributeError(f"module 'isthmus' has no attribute {name!r}")

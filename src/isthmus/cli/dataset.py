@@ -9,16 +9,15 @@ from typing import Any
 
 from isthmus import bootstrap, documents
 from isthmus.cli.context import Stack
-from isthmus.cli.jobfile import read_job
 from isthmus.cli.output import Output
 from isthmus.errors import InvalidInput
 from isthmus.model.dataset import InPlace
-from isthmus.model.policy import DataPolicy
 from isthmus.model.units import format_bytes
-from isthmus.workflows.in_place import check_location, check_upload, locate
-from isthmus.workflows.loading import load_own_policy
-from isthmus.workflows.push_dataset import Prepared, prepare, push
+from isthmus.workflows.in_place import locate
+from isthmus.workflows.job_file import read_job
+from isthmus.workflows.push_dataset import Prepared, prepare
 from isthmus.workflows.start_pipeline import manifest_job_key
+from isthmus.workflows.submit_job import Submission, submit
 
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -53,26 +52,39 @@ def _inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the files; the first folder of a path is its channel")
     parser.add_argument("--name", required=True, help="the dataset's name")
     parser.add_argument("--job", type=Path, required=True, help="the job, as YAML")
+    parser.add_argument(
+        "--on", choices=("rig", "sagemaker"), help="where it shall run, whatever the job says"
+    )
+    parser.add_argument("--within", type=int, metavar="SECONDS", help="until when the training shall be over")
+    parser.add_argument("--max-cost", type=float, metavar="USD", help="the most that the training may cost")
+
+
+def _job(options: argparse.Namespace) -> dict[str, Any]:
+    """The job as the file has it, with the wishes of the command line in the place of its own."""
+    job = read_job(options.job)
+    given = {"run_on": options.on, "within_seconds": options.within, "max_cost_usd": options.max_cost}
+    wishes = {name: value for name, value in given.items() if value is not None}
+    return {**job, "wishes": {**job.get("wishes", {}), **wishes}} if wishes else job
 
 
 def _push(options: argparse.Namespace, output: Output) -> None:
     stack = Stack(options.stack)
-    own = load_own_policy(stack.records, options.name)
-    policy = own or DataPolicy()
     in_place = _in_place(options, stack)
-    # Before anything is read: of a large dataset the digests alone take long.
-    if in_place is None:
-        check_upload(options.name, policy, stack.bucket_zone)
-    else:
-        check_location(options.name, in_place, own, stack.bucket_zone)
-    with tempfile.TemporaryDirectory() as workdir:
-        prepared = _prepare(options, Path(workdir), in_place=in_place)
-        pushed = push(
-            prepared,
-            stack.blobs,
-            lambda name, number, total: output.progress(f"  {number}/{total}  {name}"),
-            whole=options.whole,
-        )
+    given = Submission(
+        dataset=options.name,
+        folder=options.folder,
+        job=_job(options),
+        base=options.job.parent,
+        in_place=in_place,
+        whole=options.whole,
+    )
+    pushed, policy = submit(
+        given,
+        stack.records,
+        stack.blobs,
+        stack.bucket_zone,
+        lambda name, number, total: output.progress(f"  {number}/{total}  {name}"),
+    )
     sent = f"{pushed.files} files, {pushed.sent_files} sent ({format_bytes(pushed.sent_bytes)})"
     if in_place is not None:
         sent = (
@@ -111,7 +123,7 @@ def _manifest(options: argparse.Namespace, output: Output) -> None:
 def _prepare(
     options: argparse.Namespace, workdir: Path, *, prefix: str | None = None, in_place: InPlace | None = None
 ) -> Prepared:
-    job, base = read_job(options.job), options.job.parent
+    job, base = _job(options), options.job.parent
     return prepare(options.name, options.folder, job, base, workdir, prefix=prefix, in_place=in_place)
 
 

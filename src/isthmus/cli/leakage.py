@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus import documents
 from isthmus.cli import planfiles
-from isthmus.cli.jobfile import read_job
 from isthmus.cli.output import Output
 from isthmus.errors import InvalidInput
 from isthmus.model.leakage import LeakageReport
@@ -16,6 +15,7 @@ from isthmus.model.policy import DataPolicy
 from isthmus.planning.slicing import wording
 from isthmus.planning.slicing.leakage import judge, limited
 from isthmus.planning.slicing.request import CAST_BYTES
+from isthmus.workflows.job_file import read_job
 from isthmus.workflows.measure_leakage import measure_leakage
 from isthmus.workflows.read_samples import from_dataset
 

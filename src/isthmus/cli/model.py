@@ -9,9 +9,9 @@ from typing import Any
 
 from isthmus.cli import model_serving
 from isthmus.cli.context import Stack
-from isthmus.cli.jobfile import read_job
 from isthmus.cli.output import Output, table
 from isthmus.model import layout
+from isthmus.workflows.job_file import read_job
 from isthmus.workflows.push_dataset import prepare, push
 
 
@@ -47,6 +47,14 @@ def _import(options: argparse.Namespace, output: Output) -> None:
     output.result(pushed, f"imported {options.name}\njob {pushed.job_key}")
 
 
+def _verdict(calls: dict[str, Any] | None) -> str:
+    """Return what real calls said of a release while it was brought into service."""
+    if calls is None:
+        return "not looked at"
+    said = f"{calls['errors']} of {calls['requests']} failed"
+    return said if calls["verdict"] == "healthy" else f"{said}: too few to say"
+
+
 def _list(options: argparse.Namespace, output: Output) -> None:
     records = Stack(options.stack).records
     shown = []
@@ -54,10 +62,12 @@ def _list(options: argparse.Namespace, output: Output) -> None:
         release = records.get(layout.model_pk(row["model"]), layout.release_sk(row["release"])) or {}
         served_by = (release.get("serving") or {}).get("by", "layer")
         names = ("model", "release", "version", "bundle", "since")
-        shown.append({**{name: row[name] for name in names}, "served_by": served_by})
-    brief = [{**row, "bundle": str(row["bundle"])[:12]} for row in shown]
+        shown.append(
+            {**{name: row[name] for name in names}, "served_by": served_by, "calls": row.get("calls")}
+        )
+    brief = [{**row, "bundle": str(row["bundle"])[:12], "calls": _verdict(row["calls"])} for row in shown]
     text = (
-        table(brief, ("model", "release", "version", "bundle", "served_by", "since"))
+        table(brief, ("model", "release", "version", "bundle", "served_by", "since", "calls"))
         if shown
         else "no model is in service yet"
     )

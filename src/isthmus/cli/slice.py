@@ -15,7 +15,6 @@ import msgspec
 from isthmus import bootstrap, bootstrap_slicing, documents
 from isthmus.cli import planfiles, slice_serve, slice_text
 from isthmus.cli.context import Stack
-from isthmus.cli.jobfile import read_job
 from isthmus.cli.output import Output
 from isthmus.cli.plan import PATIENCE_SECONDS, said_after
 from isthmus.errors import EnvironmentProblem, InvalidInput
@@ -24,6 +23,7 @@ from isthmus.planning.slicing import frontier_picture
 from isthmus.planning.slicing.frontier import Frontier, frontier
 from isthmus.planning.slicing.request import CAST_BYTES
 from isthmus.planning.slicing.stages import base_name
+from isthmus.workflows.job_file import read_job
 from isthmus.workflows.measure_leakage import merged, read_report
 from isthmus.workflows.plan_slices import load_plan
 from isthmus.workflows.publish_slices import deploy_slices, publish_slices, reserve

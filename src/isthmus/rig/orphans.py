@@ -15,9 +15,9 @@ import msgspec
 from isthmus import documents
 from isthmus.errors import EnvironmentProblem, InvalidDocument, PermissionMissing, Refused
 from isthmus.model import dataset, layout
+from isthmus.model.output import OUTPUT_FILE, Output
 from isthmus.ports import BlobStore, Records
 from isthmus.rig import output
-from isthmus.rig.output import OUTPUT_FILE, Output
 from isthmus.rig.services import Report
 from isthmus.rig.spool import Orphan, Spool
 

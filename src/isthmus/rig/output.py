@@ -8,26 +8,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from isthmus import documents
 from isthmus.model.bundle import BundleFile
 from isthmus.model.judgement import JUDGEMENT_FILE
+from isthmus.model.output import CURVES_FILE, DATA, OUTPUT_FILE, Output
 from isthmus.ports import BlobStore
 from isthmus.rig.cache import file_digest
 from isthmus.rig.contract import Layout
 
-OUTPUT_FILE = "output.json"
 METRICS_FILE = "metrics.json"
-
-
-class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of an attempt: ``model.onnx`` and ``export.json`` if it has a model, ``metrics.json``,
-    ``judgement.json`` if its data lie with the rig, ``train.log``, and below ``data/`` what the script left in
-    ``SM_OUTPUT_DATA_DIR``."""
-
-    schema: str = "isthmus/output/1"
-    files: tuple[BundleFile, ...]
 
 
 def upload(root: Path, metrics: Mapping[str, float], prefix: str, blobs: BlobStore) -> None:
@@ -44,14 +33,14 @@ def upload(root: Path, metrics: Mapping[str, float], prefix: str, blobs: BlobSto
 def files(root: Path) -> Iterator[tuple[str, Path]]:
     """Yield name and path of regular files; a link could lead to what is not the script's to publish."""
     layout = Layout(root)
-    told = [root / METRICS_FILE, root / JUDGEMENT_FILE]
+    told = [root / METRICS_FILE, root / CURVES_FILE, root / JUDGEMENT_FILE]
     fixed = [layout.model / "model.onnx", layout.model / "export.json", *told, layout.log, layout.failure]
     yield from ((path.name, path) for path in fixed if path.is_file() and not path.is_symlink())
     if layout.output_data.is_symlink() or not layout.output_data.is_dir():
         return
     for path in sorted(layout.output_data.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            yield f"data/{path.relative_to(layout.output_data).as_posix()}", path
+            yield f"{DATA}{path.relative_to(layout.output_data).as_posix()}", path
 
 
 def secure(root: Path, metrics: Mapping[str, float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from isthmus.errors import InvalidInput
@@ -51,15 +51,18 @@ def collect(folder: Path, *, prefix: str | None = None) -> tuple[DatasetFile, ..
     return tuple(files)
 
 
-def pack_code(folder: Path, archive: Path) -> None:
+def pack_code(folder: Path, archive: Path, changed: Mapping[str, bytes] | None = None) -> None:
     """Zip a folder of code so that the same files give the same bytes.
+
+    ``changed``: files by their names in the archive, which are added, or put in the place of those of the folder.
 
     Raises:
         InvalidInput: empty, or larger than ``MAX_CODE_BYTES``.
     """
-    files = list(visible_files(folder))
-    size = sum(path.stat().st_size for path in files)
-    if not files:
+    there = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
+    files: dict[str, Path | bytes] = {**there, **(changed or {})}
+    size = sum(len(f) if isinstance(f, bytes) else f.stat().st_size for f in files.values())
+    if not there:
         raise InvalidInput(f"{folder} holds no code")
     if size > MAX_CODE_BYTES:
         raise InvalidInput(
@@ -67,11 +70,13 @@ def pack_code(folder: Path, archive: Path) -> None:
             "keep data and models out of it"
         )
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
-        for path in files:
-            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
+        # In the order of the paths' parts, as it always was: the same code has the same digest.
+        for name in sorted(files, key=lambda name: name.split("/")):
+            file = files[name]
+            entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
-            out.writestr(entry, path.read_bytes())
+            out.writestr(entry, file if isinstance(file, bytes) else file.read_bytes())
 
 
 def file_sha256(path: Path, go_on: GoOn = always) -> str:

@@ -17,6 +17,7 @@ from isthmus.ports import BlobStore
 from isthmus.sync.collect import collect, file_sha256, pack_code, visible_files
 from isthmus.sync.delta import Deltas
 from isthmus.sync.upload import Progress, upload_missing
+from isthmus.workflows.pack_notebook import with_notebooks
 from isthmus.workflows.start_pipeline import manifest_job_key
 
 
@@ -154,7 +155,8 @@ def _source(job: dict[str, Any], base: Path, workdir: Path) -> tuple[dict[str, A
         if not (path / str(source.get("entry_point", ""))).is_file():
             raise InvalidJob(f"there is no entry point {source.get('entry_point')!r} in {path}")
         packed = workdir / "code.zip"
-        pack_code(path, packed)
+        source, changed = with_notebooks(source, path)
+        pack_code(path, packed, changed)
         path = packed
     elif not path.is_file():
         raise InvalidJob(f"there is no model at {path}")
