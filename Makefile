@@ -34,7 +34,7 @@ demo: setup ## the whole system on this machine: upload, train, deploy, predict;
 	@$(BIN)/python -m demo $(DEMO)
 
 .PHONY: test
-test: setup .tools/models/.ready checks/checkov/.venv/.ready ## every test; the fast ones first
+test: setup .tools/models/.ready checks/checkov/.venv/.ready toolkit ## every test; the fast ones first
 	@$(BIN)/python -m pytest tests -m "not e2e and not slow" -q $(FILES_APART)
 	@SAM_CLI=$(CURDIR)/$(BIN)/sam $(UV) run --frozen --project localcloud pytest localcloud/tests -q \
 		-p no:cacheprovider $(FILES_APART)
@@ -73,6 +73,18 @@ audit: setup ## known vulnerabilities in what is locked (asks PyPI); some with A
 licences: setup ## write docs/licences.md: what is shipped, under which licence
 	@$(BIN)/python -m checks licences
 
+EXPORTED := --quiet --frozen --no-emit-project --no-hashes --no-annotate --no-header
+.PHONY: notebook-requirements
+notebook-requirements: setup ## write anew what runs notebooks in each training environment (asks PyPI)
+	@mkdir -p build
+	@{ $(UV) export $(EXPORTED) --no-dev --extra notebook | grep -E '^(papermill|ipykernel)=='; echo matplotlib; } > build/notebook.in
+	@for folder in src/isthmus/rig/environments/*-*; do name=$$(basename $$folder); \
+		$(UV) export $(EXPORTED) --project $$folder | sed 's/ ;.*//' > build/$$name.txt; \
+		$(UV) pip compile --quiet build/notebook.in --constraint build/$$name.txt --python-version 3.13 \
+			--python-platform x86_64-manylinux_2_28 --only-binary :all: --generate-hashes --no-annotate \
+			--custom-compile-command 'make notebook-requirements' \
+			--output-file src/isthmus/frameworks/notebook/requirements-$$name.txt; done
+
 .PHONY: bench
 bench: setup .tools/models/.ready ## measure; one with NAME=demo_time
 	@$(BIN)/python -m benchmarks $(NAME)
@@ -82,7 +94,7 @@ clean: ## remove everything that was installed, built or run here
 	@if [ -x $(BIN)/isthmus ] && [ -d localcloud/.venv ]; then \
 		for state in .isthmus/*/cloud .isthmus/local; do \
 			[ ! -d "$$state" ] || $(BIN)/isthmus local down --state "$$state"; done; fi
-	rm -rf .venv .tools .isthmus .aws-sam localcloud/.venv checks/checkov/.venv build
+	rm -rf .venv .tools .isthmus .aws-sam localcloud/.venv checks/checkov/.venv checks/toolkit/.venv build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: setup localcloud
@@ -111,6 +123,14 @@ localcloud: localcloud/.venv/.ready ## install the local cloud
 localcloud/.venv/.ready: localcloud/pyproject.toml localcloud/uv.lock | .tools/bin/uv
 	@echo "installing the local cloud"
 	@$(UV) sync --frozen --quiet --project localcloud
+	@touch $@
+
+.PHONY: toolkit
+toolkit: checks/toolkit/.venv/.ready ## install SageMaker's training toolkit, which the contract's tests compare with
+
+checks/toolkit/.venv/.ready: checks/toolkit/pyproject.toml checks/toolkit/uv.lock | .tools/bin/uv
+	@echo "installing SageMaker's training toolkit"
+	@$(UV) sync --frozen --quiet --project checks/toolkit
 	@touch $@
 
 checks/checkov/.venv/.ready: checks/checkov/pyproject.toml checks/checkov/uv.lock | .tools/bin/uv

@@ -47,6 +47,7 @@ AREAS = (
     Area("dev", ".", ("--no-emit-project",)),
     Area("localcloud", "localcloud", ("--no-emit-project",)),
     Area("checkov", "checks/checkov"),
+    Area("toolkit", "checks/toolkit"),
     Area("core-layer", ".", (*LAYER, "--extra=lambda"), True, "layers/core/requirements.txt"),
     Area("engine-layer", ".", (*LAYER, "--extra=engine"), True, "layers/onnx_runtime/requirements.txt"),
     Area("images-layer", ".", (*LAYER, "--extra=images"), True, "layers/images/requirements.txt"),

@@ -37,6 +37,7 @@ def test_every_lock_and_every_requirement_is_looked_at() -> None:
         "uv.lock",
         "localcloud/uv.lock",
         "checks/checkov/uv.lock",
+        "checks/toolkit/uv.lock",
         "checks/uv.txt",
         "layers/core/requirements.txt",
         "layers/onnx_runtime/requirements.txt",

@@ -70,7 +70,7 @@ def test_the_bill_of_what_ships_is_what_is_installed(bill: tuple[Area, dict[str,
 
 def test_a_bill_for_every_lock(tmp_path: Path) -> None:
     locks = {path.parent for path in ROOT.glob("src/isthmus/rig/environments/*/uv.lock")}
-    locks |= {ROOT, ROOT / "localcloud", ROOT / "checks/checkov"}
+    locks |= {ROOT, ROOT / "localcloud", ROOT / "checks/checkov", ROOT / "checks/toolkit"}
     assert {ROOT / area.project for area in AREAS.values()} == locks
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from isthmus.frameworks.port import TrainingFramework
 
 FAILURE_LINES = 20
+FRAMEWORK = "ISTHMUS_FRAMEWORK"
+"""Tells an interpreter that the script starts (a notebook's kernel) which framework to prepare."""
 RUN_ID = "ISTHMUS_RUN_ID"
 """As ``rig.warden`` has it, which a training environment need not import."""
 PROGRAM = "isthmus/frameworks/launch.py"
@@ -49,7 +51,7 @@ def install(chosen: TrainingFramework) -> None:
     sys.meta_path.insert(0, PrepareOnImport(chosen.module, chosen.prepare))
 
 
-def _install_named(name: str) -> None:
+def install_named(name: str) -> None:
     """As ``install``, of a framework by its name, which is its module's; nothing of it is imported yet."""
 
     def prepare() -> None:
@@ -159,7 +161,8 @@ def _fail(text: str, failure: str | None) -> int:
 
 
 def _write(text: str, failure: str | None) -> None:
-    if failure is not None:
+    """Say why, unless the script has said so in the file itself."""
+    if failure is not None and not (os.path.isfile(failure) and os.path.getsize(failure)):
         with open(failure, "w", encoding="utf-8") as file:
             file.write(text + "\n")
 
@@ -177,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(given) < 4 or (given[0], given[2]) != ("--framework", "--"):
         sys.stderr.write(f"usage: {USAGE}\n")
         return 2
-    _install_named(given[1])
+    install_named(given[1])
+    os.environ[FRAMEWORK] = given[1]
     return run_script(given[3], given[4:], failure_file())
 
 

@@ -1,7 +1,8 @@
 """The SageMaker training contract: folders, configuration files, environment variables, arguments.
 
 Sources: "How Amazon SageMaker provides training information" (SageMaker developer guide) and the
-``SM_*`` variables of sagemaker-training-toolkit (ENVIRONMENT_VARIABLES.md).
+``SM_*`` variables of sagemaker-training-toolkit (ENVIRONMENT_VARIABLES.md). A channel of the input mode ``Pipe`` has no
+folder; beside where it would be lie its named pipes, ``<channel>_0``, ``<channel>_1`` and so on, one for each pass.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class Layout:
     @property
     def data(self) -> Path:
         return self.root / "input" / "data"
+
+    @property
+    def arrived(self) -> Path:
+        """Files that are streamed, as they arrive; a script sees their bytes, not them."""
+        return self.root / "arrived"
 
     @property
     def config(self) -> Path:
@@ -96,15 +102,19 @@ def write_config(layout: Layout, training: Training, channels: Iterable[str]) ->
     """Write ``input/config/*.json``, which scripts without the toolkit read."""
     documents: dict[str, object] = {
         "hyperparameters.json": {name: str(value) for name, value in training.hyperparameters.items()},
-        "inputdataconfig.json": _input_data_config(channels),
+        "inputdataconfig.json": _input_data_config(training, channels),
         "resourceconfig.json": _resource_config(),
     }
     for name, document in documents.items():
         (layout.config / name).write_text(json.dumps(document), encoding="utf-8")
 
 
-def _input_data_config(channels: Iterable[str]) -> dict[str, dict[str, str]]:
-    mode = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+def _input_data_config(training: Training, channels: Iterable[str]) -> dict[str, dict[str, str]]:
+    mode = {
+        "TrainingInputMode": "Pipe" if training.streams else "File",
+        "S3DistributionType": "FullyReplicated",
+        "RecordWrapperType": "RecordIO" if training.wraps_records else "None",
+    }
     return dict.fromkeys(sorted(channels), mode)
 
 
@@ -141,14 +151,19 @@ def environment(
         "SM_HOSTS": json.dumps([HOST]),
         "SM_NETWORK_INTERFACE_NAME": "lo",
         "SM_RESOURCE_CONFIG": json.dumps(_resource_config()),
-        "SM_INPUT_DATA_CONFIG": json.dumps(_input_data_config(names)),
+        "SM_INPUT_DATA_CONFIG": json.dumps(_input_data_config(training, names)),
         "SM_CHANNELS": json.dumps(names),
         "SM_HPS": json.dumps(training.hyperparameters),
         "SM_USER_ARGS": json.dumps(arguments(training.hyperparameters)),
         **_folder_variables(layout),
         **{f"SM_CHANNEL_{channel.upper()}": str(layout.data / channel) for channel in names},
-        **{f"SM_HP_{key.upper()}": str(value) for key, value in training.hyperparameters.items()},
+        **{f"SM_HP_{key.upper()}": _as_text(value) for key, value in training.hyperparameters.items()},
     }
+
+
+def _as_text(value: Value) -> str:
+    """Write a hyperparameter as the toolkit does (``mapping.to_env_vars``): JSON, but of a text."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _folder_variables(layout: Layout) -> dict[str, str]:

@@ -10,8 +10,9 @@ import pytest
 from rig_world import LEAVES_A_MODEL, World, training, zip_of
 
 from isthmus.errors import InvalidJob
+from isthmus.frameworks.printed import metrics_in
 from isthmus.ports import TrainingRun
-from isthmus.rig.child import Record, metrics_in
+from isthmus.rig.child import Record
 from isthmus.rig.joblog import JobLog
 from isthmus.rig.runner import GRACE_SECONDS, TrainingRequest
 from isthmus.rig.warden import RUN_ID, kill_run
