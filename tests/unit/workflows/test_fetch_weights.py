@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from workflow_world import CLOUD, NOW, World, onnx_model, pattern
 
+from isthmus.adapters.local.call_figures import MemoryCallFigures
 from isthmus.adapters.local.functions import MemoryFunctions
 from isthmus.adapters.local.signer import MemorySigner
 from isthmus.errors import DigestMismatch, InvalidModel, LimitExceeded, MissingFile, SignatureInvalid
@@ -67,6 +68,7 @@ def staged(world: World, functions: MemoryFunctions, found: Packaged) -> Any:
         blobs=world.blobs,
         records=world.records,
         functions=functions,
+        figures=MemoryCallFigures(),
         signer=world.signer,
         workdir=world.workdir(),
         now=NOW,

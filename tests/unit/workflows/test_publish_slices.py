@@ -14,6 +14,7 @@ from slicing_world import changed, order_of, plan_of
 from workflow_world import CLOUD, NOW, World, pattern
 
 from isthmus import documents
+from isthmus.adapters.local.call_figures import MemoryCallFigures
 from isthmus.adapters.local.events import MemoryExecutions
 from isthmus.adapters.local.functions import MemoryFunctions
 from isthmus.errors import DigestMismatch, InvalidCase, LimitExceeded
@@ -175,7 +176,7 @@ def test_what_deploys_models_stages_and_proves_a_slice(world: World, model: Path
     def run(action: str, **more: Any) -> Any:
         return act(
             {**asked, "action": action, "rollout": "run", **more}, replace(CLOUD), blobs=world.blobs,
-            records=world.records, functions=functions, signer=world.signer, workdir=world.workdir(), now=NOW,
+            records=world.records, functions=functions, figures=MemoryCallFigures(), signer=world.signer, workdir=world.workdir(), now=NOW,
             clock=1000.0,
         )  # fmt: skip
 
