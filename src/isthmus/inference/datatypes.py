@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from isthmus.errors import InvalidModel
 from isthmus.model.bundle import Datatype
 
@@ -24,6 +26,7 @@ _ONNX = {"float16": "FP16", "float": "FP32", "double": "FP64", "string": "BYTES"
 _FROM_NUMPY = {dtype: name for name, dtype in NUMPY.items()}
 
 
+@functools.cache
 def from_numpy(dtype: object) -> Datatype:
     """Return the protocol's name of a numpy dtype.
 
