@@ -28,23 +28,25 @@ def border(
     early: list[Sent] = []
     sees = early.append
     end = crossings.watch(lambda sent: sees(sent))
-    found = outputs()
-    device = bootstrap.devices(found["Table"]).get(name)
-    here = Border(
-        name,
-        device.zone if device else "",
-        bootstrap.bucket_zone(found),
-        folder=folder,
-        records=bootstrap.records(found["Table"]),
-        blobs=bootstrap.blobs(found["Bucket"]),
-        clock=bootstrap.clock(),
-        report=report,
-    )
-    sees = here.passes
-    for sent in early:
-        here.passes(sent)
     try:
-        yield here, found
+        found = outputs()
+        device = bootstrap.devices(found["Table"]).get(name)
+        here = Border(
+            name,
+            device.zone if device else "",
+            bootstrap.bucket_zone(found),
+            folder=folder,
+            records=bootstrap.records(found["Table"]),
+            blobs=bootstrap.blobs(found["Bucket"]),
+            clock=bootstrap.clock(),
+            report=report,
+        )
+        sees = here.passes
+        for sent in early:
+            here.passes(sent)
+        try:
+            yield here, found
+        finally:
+            here.tell(everything=True)
     finally:
-        here.tell(everything=True)
         end()

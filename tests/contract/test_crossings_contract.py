@@ -88,10 +88,12 @@ def test_items_and_messages_are_seen(seen: Seen) -> None:
     )
     records = DynamoRecords("table")
     records.update(f"JOB#{KEY}", "PROGRESS", {"fencing": 1, "metrics": {"loss": 0.5}})
+    curves = {"curves": {"loss": {"seconds": [0.0], "values": [0.5]}}}
+    records.update(f"JOB#{KEY}", "CURVES", {"fencing": 1, "metrics": curves})
     records.update(f"JOB#{KEY}", "LEASE", {"fencing": 1, "outcome": None})
     records.update(f"JOB#{KEY}", "LEASE", {"outcome": {"state": "SUCCEEDED", "metrics": {"loss": 0.5}}})
     updates = [sent for sent in seen if sent.operation == "UpdateItem"]
-    assert [what_is(sent) for sent in updates] == ["results", "control", "results"]
+    assert [what_is(sent) for sent in updates] == ["results", "results", "control", "results"]
     assert {sent.job_key for sent in updates} == {KEY}
     assert all(sent.size_bytes == len(sent.body) > 0 for sent in updates)
     url = client("sqs").create_queue(QueueName="rig")["QueueUrl"]

@@ -80,8 +80,11 @@ def main(here: str, arguments: Sequence[str]) -> int:
     source = folder / HOME
     job = json.loads((source / JOB_FILE).read_text(encoding="utf-8"))
     ml = Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model")).parent
+    data = ml / "input" / "data"
+    channels = {file["channel"]: data / file["channel"] for file in job["channels"]}
     try:
-        channels = {} if job["streams"] else _place(job["channels"], ml / "input" / "data")
+        if not job["streams"]:
+            _place(job["channels"], data)
     except WrongData as error:
         return _fail(str(error))
     run = _Run(_environment(job, ml, channels, source))
@@ -100,8 +103,8 @@ def _fail(text: str) -> int:
     return 1
 
 
-def _place(files: Sequence[Mapping[str, str]], data: Path) -> dict[str, Path]:
-    """Give the files of every channel their names; return each channel's folder."""
+def _place(files: Sequence[Mapping[str, str]], data: Path) -> None:
+    """Give the files of every channel their names."""
     objects = {data / file["channel"] / file["object"] for file in files}
     targets = set()
     for file in files:
@@ -119,7 +122,6 @@ def _place(files: Sequence[Mapping[str, str]], data: Path) -> dict[str, Path]:
     for path in objects - targets:
         path.unlink()
         _remove_empty(path.parent, data)
-    return {file["channel"]: data / file["channel"] for file in files}
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

@@ -15,7 +15,7 @@ that a script printed. ``script output``: its log, its failure file, ``SM_OUTPUT
 
 _JOB_KEY = re.compile(rb"\b[0-9a-f]{40}\b")
 _OUTPUT = re.compile(r"jobs/[0-9a-f]{40}/attempts/[0-9]+/output/(.+)$")
-_RESULTS = ("model.onnx", "export.json", "metrics.json", "judgement.json", "output.json")
+_RESULTS = ("model.onnx", "export.json", "metrics.json", "curves.json", "judgement.json", "output.json")
 _MEASUREMENT = re.compile(r"probes/[^/]+$")
 _CHECKPOINT = re.compile(r"checkpoints/[0-9a-f]{40}/")
 _METRICS = re.compile(rb'"metrics": ?\{"M": ?\{"|: ?"metrics"[,}]')
@@ -28,8 +28,8 @@ metrics, and the last lines of one that failed."""
 
 class Sent(NamedTuple):
     """A request as it goes out. ``service``: botocore's id in lower case. ``name``: of an object, its bucket or
-    ``/`` may stand before it. ``size_bytes``: of the body, without HTTP's own framing. ``body``: of a request that is
-    no object's."""
+    ``/`` may stand before it. ``size_bytes``: of the body, without HTTP's own framing; -1 if that is not known before
+    it is sent. ``body``: of a request that is no object's."""
 
     service: str
     operation: str

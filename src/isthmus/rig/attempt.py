@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import uuid
 from collections.abc import Callable
@@ -19,26 +18,30 @@ from isthmus.errors import (
     Unavailable,
 )
 from isthmus.model import layout
-from isthmus.model.dataset import DatasetFile, Manifest
+from isthmus.model.dataset import Manifest
 from isthmus.model.job import Job, Training
 from isthmus.model.messages import AttemptState, Outcome, Work
 from isthmus.ports import TrainingRun
-from isthmus.rig.cache import CachedFile, FileCache
+from isthmus.rig import output
+from isthmus.rig.cache import FileCache
 from isthmus.rig.checkpoints import checkpoints_of, why_local
 from isthmus.rig.contract import Layout
 from isthmus.rig.delivery import MAX_CAUSE_CHARACTERS, Delivery, attempt_folder, ended
 from isthmus.rig.disks import named
 from isthmus.rig.in_place import InPlaceData
+from isthmus.rig.inputs import Inputs
 from isthmus.rig.lease import Keeper
 from isthmus.rig.mirror import Mirror
 from isthmus.rig.prefetch import Prefetch
 from isthmus.rig.progress import Progress
 from isthmus.rig.runner import Runner, TrainingRequest
 from isthmus.rig.services import Report, RigSettings, Services, persistently
+from isthmus.rig.spending import Spending
 from isthmus.rig.spool import Entry, Spool
 
 STOPPED = "the rig was stopped"
 NO_TOKEN = "the training's task token never came"
+NO_INPUT = "the script cannot have its data"
 
 T = TypeVar("T")
 
@@ -91,6 +94,7 @@ class Attempt:
         self._checkpoints = checkpoints_of(work, services, settings.folder, report)
         self._keeper = keeper(work, services, settings, report, agent=agent, on_lost=self._stop.set)
         self._progress = Progress(work, settings.rig, services, report)
+        self._spending = Spending(work, settings, services, on_over=self._stop.set)
         self._delivery = Delivery(
             entry,
             work,
@@ -129,9 +133,9 @@ class Attempt:
             return self._judge(self._train())
         except (EnvironmentProblem, AttemptLost, Unavailable) as error:
             # This rig's fault, not the script's: another attempt may do better.
-            return ended(AttemptState.LOST, error)
+            return self._spending.lost(error)
         except OSError as error:  # likewise: a full disk, say
-            return ended(AttemptState.LOST, named(error, self._folder) or error)
+            return self._spending.lost(named(error, self._folder) or error)
         except IsthmusError as error:
             return ended(AttemptState.FAILED, error)
 
@@ -142,19 +146,29 @@ class Attempt:
             raise InvalidJob("a rig runs trainings; this job imports a model")
         self._keeper.tolerate(training.offline_tolerance_seconds)
         self._runner.check(training)
-        request = self._prepare(job, training, manifest)
-        if self._is_awaited:
-            self._keeper.expect_token(self._settings.token_seconds, self._end_without_token)
-        else:
-            has_token = self._keeper.wait_for_token(self._settings.token_seconds, self._stop.is_set)
-            self._go_on()
-            if not has_token:
-                raise AttemptLost(self._keeper.cause or NO_TOKEN)
-        self._say("training started", name=request.name)
-        run = self._run(request)
+        inputs = self._inputs(training, manifest)
+        request = self._prepare(job, training, manifest, inputs)
+        with inputs.feeding(self._services.threads, self._say, self._end_unfed):
+            self._await_token()
+            self._say("training started", name=request.name)
+            run = self._run(request)
+        inputs.check(run)
         return (
             self._here.finish(run, job, Layout(self._folder), self._run_id, self._stop) if self._here else run
         )
+
+    def _await_token(self) -> None:
+        if self._is_awaited:
+            self._keeper.expect_token(self._settings.token_seconds, self._end_without_token)
+            return
+        has_token = self._keeper.wait_for_token(self._settings.token_seconds, self._stop.is_set)
+        self._go_on()
+        if not has_token:
+            raise AttemptLost(self._keeper.cause or NO_TOKEN)
+
+    def _end_unfed(self) -> None:
+        self._why_stopped = NO_INPUT
+        self._stop.set()
 
     def _end_without_token(self) -> None:
         self._why_stopped = NO_TOKEN
@@ -170,8 +184,9 @@ class Attempt:
             still_seconds=self._settings.still_seconds,
         )
         try:
-            with mirror, self._progress:
+            with mirror, self._progress, self._spending:
                 run = self._runner.run(request, self._stop)
+            self._progress.leave(self._folder)
         except (IsthmusError, OSError):
             mirror.finish()
             raise
@@ -184,7 +199,14 @@ class Attempt:
         manifest = self._persistently(lambda: self._prefetch.get(self.work.manifest))
         return documents.decode(Job, job, "the job"), documents.decode(Manifest, manifest, "the manifest")
 
-    def _prepare(self, job: Job, training: Training, manifest: Manifest) -> TrainingRequest:
+    def _inputs(self, training: Training, manifest: Manifest) -> Inputs:
+        if manifest.in_place is not msgspec.UNSET:
+            self._here = InPlaceData(
+                manifest.in_place, manifest, self._settings, self._services, self._persistently, self._say
+            )
+        return Inputs(training, manifest, Layout(self._folder), self._cache, self._here)
+
+    def _prepare(self, job: Job, training: Training, manifest: Manifest, inputs: Inputs) -> TrainingRequest:
         """Fetch code and data, each verified by its SHA-256, into the folders of the contract."""
         shutil.rmtree(self._folder, ignore_errors=True)
         folders = Layout(self._folder)
@@ -193,31 +215,18 @@ class Attempt:
         code = self._persistently(
             lambda: self._cache.fetch(training.code.key, training.code.sha256, self._go_on)
         )
-        if manifest.in_place is msgspec.UNSET:
-            files = [_cached(manifest.dataset, file, folders) for file in manifest.files]
-            self._persistently(lambda: self._place(files))
-        else:
-            self._here = InPlaceData(
-                manifest.in_place, manifest, self._settings, self._services, self._persistently, self._say
-            )
-            self._here.place(folders, self._go_on)
-        channels = {file.channel for file in manifest.files}
+        inputs.prepare(self._persistently, self._go_on)
         return TrainingRequest(
             name=f"{job.model[:24]}-{self.work.job_key[:12]}-{self.work.fencing}",
             run_id=self._run_id,
             training=training,
             code=code,
-            channels={channel: folders.data / channel for channel in channels},
+            channels=inputs.channels,
             work=self._folder,
             on_line=self._progress.take,
-            reads=self._here.home if self._here else None,
+            reads=inputs.reads,
+            withholds=self._here is not None,
         )
-
-    def _place(self, files: list[CachedFile]) -> None:
-        """Raises AttemptLost as soon as the attempt is to end: a large dataset takes long."""
-        with contextlib.closing(self._cache.stream(files, self._go_on)) as arrivals:
-            for _ in arrivals:
-                self._go_on()
 
     def _go_on(self) -> None:
         if self._stop.is_set():
@@ -256,6 +265,9 @@ class Attempt:
             output=layout.attempt_output(self.work.job_key, self.work.fencing),
             metrics=run.metrics,
             seconds=round(run.seconds, 3),
+            withheld=run.withheld,
+            fetched_bytes=self._cache.fetched_bytes,
+            output_bytes=sum(path.stat().st_size for _, path in output.files(self._folder)),
         )
 
     def _persistently(self, call: Callable[[], T]) -> T:
@@ -286,9 +298,3 @@ def keeper(
         report=report,
         on_lost=on_lost,
     )
-
-
-def _cached(dataset: str, file: DatasetFile, folders: Layout) -> CachedFile:
-    key = layout.dataset_folder(dataset) + (file.key or layout.blob_path(file.sha256))
-    relative = file.path if "/" in file.path else f"{file.channel}/{file.path}"
-    return CachedFile(key, file.sha256, file.size_bytes, folders.data / relative)

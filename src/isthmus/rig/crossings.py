@@ -17,13 +17,13 @@ from pathlib import Path
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import Conflict, PermissionMissing, PolicyViolation, Unavailable
+from isthmus.errors import PolicyViolation
 from isthmus.model import layout
 from isthmus.model.crossing import Crossings, Row, Sent, What, rule_for, what_is
 from isthmus.model.policy import DataPolicy
 from isthmus.ports import BlobStore, Clock, Records
 from isthmus.rig.services import Report
-from isthmus.workflows.loading import load_manifest, load_policy
+from isthmus.workflows.loading import load_manifest, load_own_policy
 
 FOLDER = "crossings"
 POLICY_SECONDS = 60.0
@@ -32,6 +32,7 @@ MINUTE, HOUR = 60.0, 3600.0
 KEPT_SECONDS = 400 * 86_400
 """An item of the table. The rig's own file is kept for good."""
 HELD = "held back"
+NOTHING = DataPolicy(zones=(), may_leave="nothing")
 
 Place = tuple[str, float]
 """A job, or none, and when its minute or hour began."""
@@ -57,9 +58,9 @@ class Border:
         self._folder, self._records, self._blobs = folder / FOLDER, records, blobs
         self._clock, self._report, self._doing = clock, report, doing
         self._life = uuid.uuid4().hex[:12]
-        self._lock = threading.Lock()
+        self._lock, self._thread = threading.Lock(), threading.local()
         self._counts: dict[Place, dict[tuple[What, str], list[int]]] = {}
-        self._datasets: dict[str, str] = {}
+        self._manifests: dict[str, tuple[str, bool]] = {}
         self._policies: dict[str, tuple[float, DataPolicy]] = {}
         self._numbers = itertools.count(1)
         self._said = ""
@@ -75,9 +76,11 @@ class Border:
             PolicyViolation: no rule of the data policy lets it go.
             Unavailable: the policy could not be read.
         """
-        what, job_key = what_is(sent), sent.job_key or self._doing()
+        # What it tells of a job is told of none: it would have to be told as well, and that again.
+        telling = getattr(self._thread, "tells", False)
+        what, job_key = what_is(sent), "" if telling else sent.job_key or self._doing()
         if what == "control":
-            self._count(job_key, what, "every job needs it", sent.size_bytes)
+            self._count(job_key, what, "every job needs it", max(0, sent.size_bytes))
             return
         dataset, policy = self._policy(job_key)
         rule = rule_for(what, policy, self._to)
@@ -88,18 +91,23 @@ class Border:
                 f"{self._to}; it lets raw data lie in {', '.join(policy.zones) or 'no zone'} and {policy.may_leave} "
                 f"leave: {sent.operation} was held back"
             )
-        self._count(job_key, what, rule, sent.size_bytes)
+        self._count(job_key, what, rule, max(0, sent.size_bytes))
 
     def _policy(self, job_key: str) -> tuple[str, DataPolicy]:
         """Return a job's dataset and its policy; what is no job's is treated as what nothing may be told of."""
         if not job_key:
-            return "", DataPolicy(zones=(), may_leave="nothing")
-        if job_key not in self._datasets:
-            self._datasets = {job_key: load_manifest(self._blobs, job_key).dataset}
-        dataset, now = self._datasets[job_key], self._clock.now()
-        read_at, policy = self._policies.get(dataset, (float("-inf"), DataPolicy()))
+            return "", NOTHING
+        found = self._manifests.get(job_key)
+        if found is None:
+            manifest = load_manifest(self._blobs, job_key)
+            found = (manifest.dataset, manifest.in_place is not msgspec.UNSET)
+            self._manifests = {job_key: found}
+        (dataset, stays), now = found, self._clock.now()
+        read_at, policy = self._policies.get(dataset, (float("-inf"), NOTHING))
         if not 0 <= now - read_at < POLICY_SECONDS:
-            policy = load_policy(self._records, dataset)
+            own = load_own_policy(self._records, dataset)
+            # Files are left where they are under a policy of their own: without it nothing may be told of them.
+            policy = own or (NOTHING if stays else DataPolicy())
             self._policies = {dataset: (now, policy)}
         return dataset, policy
 
@@ -122,14 +130,18 @@ class Border:
         with self._lock:
             due = [place for place in self._counts if everything or self._is_over(place, now)]
             taken = [self._crossings(place, self._counts.pop(place)) for place in due]
-        for entry in taken:
-            self._tell(entry)
-        if everything:
-            # To tell is to send, and so counted: of the last words there is only the file.
-            with self._lock:
-                rest, self._counts = self._counts, {}
-            taken += [self._crossings(place, counts) for place, counts in rest.items()]
-        self._keep(taken)
+        self._thread.tells = True
+        try:
+            for entry in taken:
+                self._tell(entry)
+        finally:
+            self._thread.tells = False
+            if everything:
+                # To tell is to send, and so counted: of the last words there is only the file.
+                with self._lock:
+                    rest, self._counts = self._counts, {}
+                taken += [self._crossings(place, counts) for place, counts in rest.items()]
+            self._keep(taken)
 
     def _is_over(self, place: Place, now: float) -> bool:
         job_key, began = place
@@ -160,7 +172,7 @@ class Border:
         }
         try:
             self._records.put(item)
-        except (Unavailable, Conflict, PermissionMissing) as error:
+        except Exception as error:  # whatever it is, the rig's own record must have them
             if str(error) != self._said:
                 self._said = str(error)
                 self._report("crossings are on record here alone", folder=str(self._folder), error=self._said)

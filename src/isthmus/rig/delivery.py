@@ -16,7 +16,7 @@ from isthmus.errors import (
     DEPLOYMENT_FAULTS,
     DigestMismatch,
     EnvironmentProblem,
-    PermissionMissing,
+    IsthmusError,
     Unavailable,
 )
 from isthmus.model.messages import AttemptState, Outcome, Work
@@ -92,7 +92,7 @@ class Delivery:
         # Asked before the keeper is: of what was applied already, a heartbeat says that nobody waits for it.
         before = self._again and self._persistently(lambda: self._is_committed(outcome))
         if not before:
-            if outcome.state is AttemptState.FAILED:
+            if outcome.state in (AttemptState.FAILED, AttemptState.ABORTED):
                 # Nobody listens before the training's token is there.
                 self._keeper.wait_for_token(self._settings.token_seconds, self._stopping)
             outcome = self._sent(outcome)
@@ -233,8 +233,11 @@ class Delivery:
         self._spool.keep(orphan)
         try:
             self._persistently(lambda: orphans.tell(orphan, self._spool, self._services.records))
-        except PermissionMissing as error:
-            # A stack of before rigs had a place in its table: whoever starts next tries again.
+        except Unavailable:
+            raise
+        except IsthmusError as error:
+            # A stack of before rigs had a place in its table, or a policy that lets nothing be told: whoever starts
+            # next tries again.
             self._say("orphan not told", error=str(error))
 
     # ------------------------------------------------------------------ over

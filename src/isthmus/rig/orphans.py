@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import EnvironmentProblem, InvalidDocument, PermissionMissing, Refused
+from isthmus.errors import EnvironmentProblem, InvalidDocument, IsthmusError, Refused, Unavailable
 from isthmus.model import dataset, layout
 from isthmus.model.output import OUTPUT_FILE, Output
 from isthmus.ports import BlobStore, Records
@@ -45,8 +45,11 @@ def tell_all(spool: Spool, records: Records, report: Report) -> None:
             continue
         try:
             tell(orphan, spool, records)
-        except PermissionMissing as error:
-            # An older stack's rigs have no place in the table; the files are here all the same.
+        except Unavailable:
+            raise
+        except IsthmusError as error:
+            # An older stack's rigs have no place in the table, and a policy may have changed; the files are here all
+            # the same, and an agent must start.
             about = {"job_key": orphan.job_key, "fencing": orphan.fencing}
             report("orphan not told", error=str(error), **about)
 

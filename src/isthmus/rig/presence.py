@@ -54,7 +54,7 @@ class AgentItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence:
-    """Tells of an agent, in a thread of its own, from ``__enter__`` to ``__exit__``. ``also``: what else is told then."""
+    """Tells of an agent, in a thread of its own, from ``__enter__`` to ``__exit__``. ``also``: what else is told."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Presence:
         self._told: Doing | None = None
         self._since = self._told_at = 0.0
         self._measured_at = self._sent_at = float("-inf")
-        self._was_busy = False
+        self._was_busy = self._looked_busy = False
         self._refused: set[str] = set()
 
     def __enter__(self) -> Presence:
@@ -108,7 +108,8 @@ class Presence:
         if doing != self._told or not 0 <= quiet < (RUNNING_SECONDS if busy else IDLE_SECONDS):
             self._tell(doing)
         # Work that begins is not left to the next minute: it might have ended by then.
-        begins = busy and not self._was_busy and not 0 <= now - self._sent_at < METRICS_SECONDS
+        begins = busy and not self._looked_busy and not 0 <= now - self._sent_at < METRICS_SECONDS
+        self._looked_busy = busy
         if begins or not 0 <= now - self._measured_at < METRICS_SECONDS:
             self._measured_at = now
             self._safely("metrics are not sent", lambda: self._measure(busy=busy))

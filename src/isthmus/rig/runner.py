@@ -14,7 +14,7 @@ from isthmus.errors import EnvironmentProblem, InvalidJob
 from isthmus.frameworks import launch
 from isthmus.model.job import Framework, Training
 from isthmus.ports import Flag, TrainingRun
-from isthmus.rig import warden
+from isthmus.rig import packages, warden
 from isthmus.rig.archive import unpack
 from isthmus.rig.child import MAX_LINE_BYTES, Child, OnLine, Record
 from isthmus.rig.containers import ENGINE_FAILED, Engine
@@ -35,7 +35,8 @@ class TrainingRequest:
     """One attempt to run. ``code`` is the verified archive; ``channels`` are folders of verified files.
 
     ``run_id`` names the attempt's processes, on this machine and once only. ``on_line`` hears what they print.
-    ``reads``: the folder to which links in the channels lead, if they are links.
+    ``reads``: the folder to which links in the channels lead, if they are links. ``withholds``: the data stay on this
+    rig, and a line that was printed may tell of them.
     """
 
     name: str
@@ -46,6 +47,15 @@ class TrainingRequest:
     work: Path
     on_line: OnLine = lambda line: None
     reads: Path | None = None
+    withholds: bool = False
+
+
+class Interpreter(Protocol):
+    """``Environments.ensure``, or a test's own; the last argument is given for a job with packages of its own."""
+
+    def __call__(
+        self, framework: str, version: str, stop: Flag, requirements: Path | None = None, /
+    ) -> Path: ...
 
 
 class Runner(Protocol):
@@ -75,7 +85,7 @@ class JobRunner:
     def __init__(
         self,
         *,
-        interpreter: Callable[[str, str, Flag], Path],
+        interpreter: Interpreter,
         source: Path,
         fits: Callable[[Framework, int], None] = lambda framework, accelerators: None,
         share: Share = NO_GPU,
@@ -160,7 +170,7 @@ class JobRunner:
                 code = child.run(place.wrap(_export(training, place)), EXPORT_SECONDS)
         if code == ENGINE_FAILED and image_of(training) and not layout.failure.is_file():
             # Of data that are read in place a line may tell, whoever printed it; the rig's log has it.
-            said = "why stands in the rig's log" if request.reads else "".join([*record.tail][-1:])
+            said = "why stands in the rig's log" if request.withholds else "".join([*record.tail][-1:])
             raise EnvironmentProblem(f"the container could not be run: {said}")
         return TrainingRun(
             exit_code=code,
@@ -188,7 +198,10 @@ class JobRunner:
         if image and self._engine is not None:
             self._engine.pull(image, stop)
             return in_container(request, layout, self._engine, image, self._share)
-        python = self._interpreter(framework.name, framework.version, stop)
+        own = layout.code / packages.FILE
+        # Not for an image, which has no network and brings what its jobs need.
+        also = (own,) if own.is_file() else ()
+        python = self._interpreter(framework.name, framework.version, stop, *also)
         return in_environment(request, layout, python, self._source, self._share)
 
     def _script(self, training: Training, place: Place) -> list[str]:

@@ -194,7 +194,7 @@ def test_an_engine_that_fails_is_the_rigs_trouble_and_a_script_that_fails_its_ow
 
 def test_what_an_engine_said_of_data_in_place_is_not_told(world: World, podman: Standin) -> None:
     (podman.folder / "broken").touch()
-    wanted = dataclasses.replace(request(world, ENDS), reads=world.folder / "data")
+    wanted = dataclasses.replace(request(world, ENDS), withholds=True)
     runner = world.runner(engine=engine(podman), interpreter=nobody)
     with pytest.raises(EnvironmentProblem, match=r"could not be run: why stands in the rig's log$"):
         runner.run(wanted, threading.Event())

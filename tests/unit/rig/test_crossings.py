@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from isthmus import documents
 from isthmus.adapters.local.blobs import DirectoryBlobStore
@@ -16,7 +17,7 @@ from isthmus.errors import MissingFile, PolicyViolation, Unavailable
 from isthmus.model import layout
 from isthmus.model.blob import BlobRef
 from isthmus.model.crossing import Crossings, Sent
-from isthmus.model.dataset import DatasetFile, Manifest
+from isthmus.model.dataset import DatasetFile, InPlace, Manifest
 from isthmus.model.policy import DataPolicy
 from isthmus.ports import Item
 from isthmus.rig.crossings import Border
@@ -91,6 +92,7 @@ def s3(name: str, size: int = 10) -> Sent:
 ALLOWED_OF_PINNED = [
     (s3(OUTPUT + "model.onnx"), "results", "results may leave"),
     (s3(OUTPUT + "judgement.json"), "results", "results may leave"),
+    (s3(OUTPUT + "curves.json"), "results", "results may leave"),
     (Sent("dynamodb", "UpdateItem", "", len(METRICS), METRICS), "results", "results may leave"),
     (Sent("dynamodb", "UpdateItem", "", 14, b'{"metrics": 1}'), "control", "every job needs it"),
     (Sent("sfn", "SendTaskHeartbeat", "", 30, b"{}"), "control", "every job needs it"),
@@ -101,6 +103,7 @@ HELD_OF_PINNED = [
     (s3(OUTPUT + "train.log"), "script output"),
     (s3(OUTPUT + "failure"), "script output"),
     (s3(OUTPUT + "data/model.onnx"), "script output"),
+    (s3(OUTPUT + "data/train.ipynb"), "script output"),
     (s3(f"/data/checkpoints/{KEY}/blobs/00"), "checkpoints"),
     (s3(f"/data/jobs/{KEY}/notes"), "unknown"),
     (s3("/data/datasets/wards/blobs/00"), "unknown"),
@@ -203,6 +206,33 @@ def test_without_the_table_the_rig_keeps_its_own_record(pinned: World) -> None:
     assert pinned.said == ["crossings are on record here alone"]
 
 
+def test_whatever_the_table_says_the_rig_has_its_record(pinned: World) -> None:
+    def broken(item: Item) -> None:
+        raise RuntimeError("the table is gone")
+
+    pinned.records.put = broken  # type: ignore[method-assign]
+    pinned.border.passes(s3(OUTPUT + "model.onnx"))
+    pinned.border.tell(everything=True)
+    assert pinned.file()[0].rows[0].size_bytes == 10
+    assert pinned.said == ["crossings are on record here alone"]
+
+
+def test_what_is_longer_than_is_known_is_no_control(pinned: World) -> None:
+    with pytest.raises(PolicyViolation, match="script output go from"):
+        pinned.border.passes(s3(OUTPUT + "train.log", -1))
+
+
+def test_of_files_that_stay_nothing_is_told_once_their_policy_is_gone(pinned: World) -> None:
+    manifest = documents.decode(
+        Manifest, pinned.blobs.get(layout.registered_manifest(KEY), max_bytes=10_000), "it"
+    )
+    stays = structs.replace(manifest, in_place=InPlace(zone="onprem-a", root="clinic"))
+    pinned.blobs.put(layout.registered_manifest(KEY), documents.encode(stays))
+    pinned.records.delete(layout.dataset_pk("wards"), layout.POLICY)
+    with pytest.raises(PolicyViolation, match="no zone and nothing leave"):
+        pinned.border.passes(s3(OUTPUT + "model.onnx"))
+
+
 def test_an_idle_agent_writes_nothing_to_the_table(pinned: World) -> None:
     pinned.job, before = "", pinned.records.puts
     pinned.border.passes(Sent("sqs", "ReceiveMessage", "", 20, b"{}"))
@@ -213,15 +243,29 @@ def test_an_idle_agent_writes_nothing_to_the_table(pinned: World) -> None:
     assert pinned.file()[0].job_key == ""
 
 
-def test_telling_is_itself_counted(pinned: World) -> None:
-    """As with the real table, whose requests pass the border too."""
-    put = pinned.records.put
+def counting(world: World) -> None:
+    """Let what the border tells pass it, as the real table's requests do."""
+    put = world.records.put
 
     def counted(item: dict[str, Any]) -> None:
-        pinned.border.passes(Sent("dynamodb", "PutItem", "", 100, json.dumps(item["crossings"]).encode()))
+        world.border.passes(Sent("dynamodb", "PutItem", "", 100, json.dumps(item["crossings"]).encode()))
         put(item)
 
-    pinned.records.put = counted  # type: ignore[method-assign]
+    world.records.put = counted  # type: ignore[method-assign]
+
+
+def test_what_is_told_of_a_job_that_is_over_needs_no_telling_itself(pinned: World) -> None:
+    counting(pinned)
+    pinned.border.passes(s3(OUTPUT + "model.onnx"))
+    pinned.job, before = "", pinned.records.puts
+    for _ in range(30):
+        pinned.border.tell()
+        pinned.clock.sleep(1)
+    assert pinned.records.puts == before + 1
+
+
+def test_telling_is_itself_counted(pinned: World) -> None:
+    counting(pinned)
     pinned.border.passes(s3(OUTPUT + "model.onnx"))
     pinned.border.tell(everything=True)
     assert sum(row.size_bytes for entry in pinned.file() for row in entry.rows) == 110

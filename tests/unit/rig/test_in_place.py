@@ -82,6 +82,7 @@ def test_a_job_reads_its_data_in_place_and_nothing_of_them_is_told(here: InPlace
     assert SECRET[:20] not in told
     assert (here.home / "test/x.npy").read_bytes()[-200:] not in told
     kept = here.world.settings.folder / "withheld" / f"{KEY}-1"
+    assert outcome.withheld == str(kept)
     assert (kept / "data/samples.csv").read_bytes() == SECRET
     assert (kept / "train.log").read_bytes().endswith(SECRET)
     raw = here.world.blobs.get(layout.attempt_output(KEY, 1) + "judgement.json", max_bytes=10_000)

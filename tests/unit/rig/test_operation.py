@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -25,18 +26,21 @@ from isthmus.errors import (
     InvalidInput,
     MissingFile,
     PermissionMissing,
+    PolicyViolation,
     Refused,
     Unavailable,
 )
+from isthmus.frameworks.curves import POINTS
 from isthmus.model import layout
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.messages import Work
 from isthmus.ports import Item
-from isthmus.rig import control, identity, logs
+from isthmus.rig import control, identity, logs, orphans
 from isthmus.rig.joblog import JobLog
 from isthmus.rig.presence import Doing, Presence
-from isthmus.rig.progress import MAX_METRICS, Progress
+from isthmus.rig.progress import CURVE_POINTS, MAX_METRICS, Progress
 from isthmus.rig.services import Services
+from isthmus.rig.spool import Orphan, Spool
 from isthmus.rig.unit import Unit
 from isthmus.rig.waiting import WaitingList
 from isthmus.workflows.rig_status import RigStatus, rig_status
@@ -50,7 +54,14 @@ class Cut(MemoryRecords):
     def __init__(self) -> None:
         super().__init__()
         self.trouble: Exception | None = None
-        self.writes = 0
+        self.list_trouble: Exception | None = None
+        self.writes = self.queries = 0
+
+    def query(self, pk: str, *, prefix: str = "") -> list[Item]:
+        self.queries += 1
+        if self.list_trouble is not None:
+            raise self.list_trouble
+        return super().query(pk, prefix=prefix)
 
     def put(self, item: Item) -> None:
         self._meet()
@@ -174,6 +185,30 @@ def test_work_that_begins_is_measured_at_once_and_not_more_often_than_every_minu
     assert world.metrics.sent[0][0]["JobsRunning"] == 1.0
 
 
+def test_a_list_that_is_away_is_not_asked_for_each_second_by_who_works() -> None:
+    world = World()
+    world.presence.look()
+    world.records.list_trouble, world.doing, before = Unavailable("no network"), RUNNING, world.records.queries
+    for _ in range(50):
+        world.clock.sleep(1)
+        world.presence.look()
+    assert world.records.queries == before + 1
+
+
+def test_an_orphan_that_may_not_be_told_keeps_no_agent_from_starting(tmp_path: Path) -> None:
+    records, said = Cut(), []
+    spool = Spool(tmp_path)
+    spool.keep(
+        Orphan(job_key=KEY, fencing=1, rig="gpu-1", cause="late", since="2026-01-01T00:00:00Z", path="/x")
+    )
+    records.trouble = PolicyViolation("results may not leave")
+    orphans.tell_all(spool, records, lambda event, **fields: said.append(event))
+    assert said == ["orphan not told"]
+    records.trouble = Unavailable("no network")
+    with pytest.raises(Unavailable):
+        orphans.tell_all(spool, records, lambda event, **fields: said.append(event))
+
+
 def test_an_agent_that_leaves_says_so_and_one_that_is_silent_is_shown_as_silent() -> None:
     world = World()
     with world.presence:
@@ -269,6 +304,26 @@ def test_news_wait_for_the_network_and_never_overwrite_a_later_attempt() -> None
     news.take("loss=0.4")
     news.tell()
     assert (told(world)["fencing"], told(world)["metrics"]) == (3, {"loss": 0.1})
+
+
+def test_how_the_metrics_went_is_told_less_often_and_left_for_later(tmp_path: Path) -> None:
+    world = World()
+    news = progress(world)
+    for step in range(1000):
+        news.take(f"step={step} loss={1000 - step}")
+        world.clock.sleep(1)
+    news.tell_curves()
+    news.tell_curves()
+    item = world.records.get(layout.job_pk(KEY), layout.CURVES) or {}
+    curve = item["metrics"]["curves"]["loss"]
+    assert (item["fencing"], world.records.writes) == (2, 1)
+    assert len(curve["values"]) == len(curve["seconds"]) <= CURVE_POINTS + 1
+    assert (curve["values"][0], curve["seconds"][0]) == (1000.0, 0.0)
+    assert (curve["values"][-1], curve["seconds"][-1]) == (1.0, 999.0)
+    news.leave(tmp_path)
+    left = json.loads((tmp_path / "curves.json").read_text())["curves"]["loss"]
+    assert len(curve["values"]) < len(left["values"]) <= POINTS + 1
+    progress(World()).leave(tmp_path / "gone")
 
 
 def test_however_many_metrics_a_script_prints_the_item_stays_small() -> None:

@@ -41,7 +41,13 @@ def _size(request: Any) -> int:
     """Return the content's length; chunks' own framing, where S3 has it, is not counted."""
     headers = request.headers
     length = headers.get("X-Amz-Decoded-Content-Length") or headers.get("Content-Length")
-    return int(length) if length is not None else len(_plain(request.body))
+    if length is not None:
+        return int(length)
+    return len(_plain(request.body)) if request.body is None or _is_plain(request.body) else -1
+
+
+def _is_plain(body: Any) -> bool:
+    return isinstance(body, str | bytes | bytearray)
 
 
 def _plain(body: Any) -> bytes:
