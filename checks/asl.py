@@ -51,6 +51,7 @@ SERVICE_ERRORS = {
     "Runtime.ImportModuleError",
     "SQS.SdkClientException",
     "Sqs.SdkClientException",
+    "SageMaker.SdkClientException",
 }
 """The services' own errors that the machines handle, each by its full name: a misspelt one would never match.
 Lambda's: https://docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html. Of SQS only what

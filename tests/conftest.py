@@ -31,6 +31,8 @@ FIRST_SHARE = (
     "test_redrive.py",
     "test_models_in_service.py",
     "test_life.py",
+    "test_notebooks.py",
+    "test_sagemaker.py",
     "test_permissions.py",
 )
 """The end-to-end tests that share one system, in this order: what compares the permissions with the calls

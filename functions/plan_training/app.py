@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from isthmus import bootstrap
-from isthmus.config import StateSettings
+from isthmus.config import PlanTrainingSettings
 from isthmus.observe import emit, logger, observed
 from isthmus.workflows.plan_training import check_lost, loss, plan_training
 
@@ -21,12 +21,15 @@ def submitted_at(event: dict[str, Any]) -> str:
 
 @observed
 def handler(event: dict[str, Any], context: object) -> Any:
-    settings = StateSettings.from_env(os.environ)
+    settings = PlanTrainingSettings.from_env(os.environ)
     check_lost(event.get("lost", 0), event.get("redrives", 0), event.get("failure", {}))
     planned = plan_training(
         event["job_key"],
         submitted_at=submitted_at(event),
         after_loss=loss(event.get("lost", 0), event.get("failure", {})),
+        redrives=event.get("redrives", 0),
+        zone=settings.bucket_zone,
+        now=bootstrap.clock().now(),
         blobs=bootstrap.blobs(settings.bucket),
         records=bootstrap.records(settings.table),
         devices=bootstrap.devices(settings.table),

@@ -37,8 +37,8 @@ def report_drift(model: str, index: float, shift: float) -> None:
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer a request that the router passed on in API Gateway's proxy format, or a ping."""
     if event.get("handover"):
-        return raise_if_broken(answer_handed_over(event, service(), os.environ))
-    return raise_if_broken(answer(event, service()))
+        return raise_if_broken(answer_handed_over(event, service(), os.environ), event)
+    return raise_if_broken(answer(event, service()), event)
 
 
 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") != "on-demand":

@@ -15,4 +15,5 @@ from isthmus.workflows.train_on_rig import train_on_rig
 def handler(event: dict[str, Any], context: object) -> None:
     settings = StateSettings.from_env(os.environ)
     records, tasks = bootstrap.records(settings.table), bootstrap.tasks()
-    train_on_rig(event["job_key"], event["fencing"], event["token"], records=records, tasks=tasks)
+    now = bootstrap.clock().now()
+    train_on_rig(event["job_key"], event["fencing"], event["token"], records=records, tasks=tasks, now=now)

@@ -136,6 +136,22 @@ REQUESTS: list[tuple[str, str, dict[str, Any], list[tuple[str, str]]]] = [
         [("sagemaker:CreateTrainingJob", f"{SAGEMAKER}:training-job/job"), ("iam:PassRole", ROLE)],
     ),
     (
+        "sagemaker",
+        "CreateTrainingJob",
+        {"TrainingJobName": "Job", "Tags": [{"Key": "a", "Value": "b"}]},
+        [
+            ("sagemaker:CreateTrainingJob", f"{SAGEMAKER}:training-job/job"),
+            ("sagemaker:AddTags", f"{SAGEMAKER}:training-job/job"),
+        ],
+    ),
+    ("ecr", "GetAuthorizationToken", {}, [("ecr:GetAuthorizationToken", "*")]),
+    (
+        "ecr",
+        "BatchGetImage",
+        {"repositoryName": "team/train"},
+        [("ecr:BatchGetImage", f"arn:aws:ecr:{PLACE}:repository/team/train")],
+    ),
+    (
         "greengrassv2",
         "DescribeComponent",
         {"arn": f"{GREENGRASS}:components:c:versions:1.0.0"},

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isthmus.ports import Belongings, BlobStore, Devices, Engine, Functions, Records, Signer
+from isthmus.ports import Belongings, BlobStore, CallFigures, Devices, Engine, Functions, Records, Signer
 
 if TYPE_CHECKING:
     from isthmus.adapters.aws.bridge import StepFunctionsTasks
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from isthmus.adapters.aws.pipeline import StepFunctionsPipeline
     from isthmus.adapters.aws.registry import SageMakerRegistry
     from isthmus.adapters.aws.signing import RequestSigner
+    from isthmus.adapters.aws.training_jobs import SageMakerTrainingJobs
     from isthmus.adapters.machine import ThisMachine
     from isthmus.adapters.system import SystemClock, SystemThreads
     from isthmus.edge.server import EdgeServer
@@ -71,6 +72,13 @@ def functions(bucket: str) -> Functions:
     return LambdaFunctions(bucket)
 
 
+def call_figures() -> CallFigures:
+    """What Lambda counts of calls."""
+    from isthmus.adapters.aws.call_figures import LambdaCallFigures
+
+    return LambdaCallFigures()
+
+
 def fleet() -> GreengrassFleet:
     """Greengrass."""
     from isthmus.adapters.aws.fleet import GreengrassFleet
@@ -83,6 +91,13 @@ def registry(group: str) -> SageMakerRegistry:
     from isthmus.adapters.aws.registry import SageMakerRegistry
 
     return SageMakerRegistry(group)
+
+
+def training_jobs() -> SageMakerTrainingJobs:
+    """SageMaker's training jobs."""
+    from isthmus.adapters.aws.training_jobs import SageMakerTrainingJobs
+
+    return SageMakerTrainingJobs()
 
 
 def executions() -> StepFunctionsExecutions:

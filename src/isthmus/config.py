@@ -68,6 +68,21 @@ class RegisterDatasetSettings(StateSettings):
 
 
 @dataclasses.dataclass(frozen=True)
+class PlanTrainingSettings(StateSettings):
+    """Of ``plan_training``. ``bucket_zone``: where the bucket lies, and SageMaker would train."""
+
+    bucket_zone: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareSageMakerSettings(StateSettings):
+    """Of ``prepare_sagemaker``. ``bucket_zone``: where the bucket lies, and SageMaker trains."""
+
+    stack: str
+    bucket_zone: str
+
+
+@dataclasses.dataclass(frozen=True)
 class StartPipelineSettings(StateSettings):
     """Of ``start_pipeline``."""
 
@@ -94,7 +109,8 @@ class DeployCloudSettings(StateSettings):
     which may fetch their bundle. ``serving_start``: ``cold``, or ``snapstart``: versions are published with a
     snapshot of their memory. ``rollout_weights``: share of calls on the new version, step by step, each of which lasts
     ``rollout_step_seconds``; ``rollout_max_slowdown``: how many times as long a version may take as the one in
-    service."""
+    service; ``rollout_max_error_rate``: the share of its calls (0..1) that may fail beside the version in service;
+    ``rollout_bake_seconds``: how long it is watched with all calls on it."""
 
     signing_key: str
     stack: str
@@ -104,6 +120,8 @@ class DeployCloudSettings(StateSettings):
     rollout_weights: tuple[float, ...]
     rollout_step_seconds: int
     rollout_max_slowdown: float
+    rollout_max_error_rate: float
+    rollout_bake_seconds: int
     event_bus: str
 
 

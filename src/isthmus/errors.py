@@ -19,6 +19,7 @@
     │       └── UnsupportedMediaType
     ├── Refused                      understood, and not allowed or not possible here
     │   ├── NoPlacement              no device may and can run the job
+    │   ├── BudgetExceeded           it would cost, or costs, more than a budget or its job lets it
     │   ├── NoPlan                   no slicing meets every constraint: which, by how much, what would
     │   ├── PolicyViolation          the data policy forbids a move
     │   ├── PermissionMissing        IAM refuses a call; who lacks which right, on what
@@ -150,6 +151,11 @@ class Refused(IsthmusError):
 
 class NoPlacement(Refused):
     """No device may and can run the job; the message lists each device's reason."""
+
+
+class BudgetExceeded(Refused):
+    """An attempt would cost more than a budget leaves, or has cost what was set aside for it: what it needs, what there
+    is, what to do."""
 
 
 class NoPlan(Refused):

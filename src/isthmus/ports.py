@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from isthmus.model.calls import Minute
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.execution import Ending
 from isthmus.model.inventory import Thing
@@ -177,7 +178,10 @@ class Signer(Protocol):
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a trainer left: exit code, last lines, metrics that it printed, and its output folder."""
+    """What a trainer left: exit code, last lines, metrics that it printed, and its output folder.
+
+    ``withheld``: where on this machine lies what may not leave it, if anything may not.
+    """
 
     exit_code: int
     tail: str
@@ -185,6 +189,7 @@ class TrainingRun:
     output: Path
     seconds: float
     stopped: bool = False
+    withheld: str = ""
 
 
 class Clock(Protocol):
@@ -285,6 +290,19 @@ class Functions(Protocol):
         """Publish the current code, if it changed since the last version; return the version's ARN."""
 
 
+class CallFigures(Protocol):
+    """What Lambda counts of calls by a function's alias, by the version that ran."""
+
+    def minutes(self, function: str, version: str, since: int, until: int) -> tuple[Minute, ...]:
+        """Return the minutes of [since, until) (UTC seconds, whole minutes) that have figures, in their order.
+
+        Minutes that are not long over have a part of their figures, or none yet.
+
+        Raises:
+            Unavailable: the figures cannot be had at present.
+        """
+
+
 class Concurrency(Protocol):
     """How many calls of a function may run at once: what is over that is refused at once, and costs nothing."""
 
@@ -358,6 +376,30 @@ class Executions(Protocol):
         While one runs, AWS answers the same start as if it had made it: True says no more than that
         there is exactly one.
         """
+
+
+@dataclass(frozen=True)
+class TrainingJobStatus:
+    """A training job of SageMaker's. ``status``: InProgress, Stopping, Completed, Failed or Stopped; ``passed``: the
+    secondary statuses that it went through; ``seconds``: those that are billed, once it has ended; ``artifacts``: the
+    URI of its model archive."""
+
+    status: str
+    secondary: str = ""
+    passed: tuple[str, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+    artifacts: str = ""
+
+
+class TrainingJobs(Protocol):
+    """SageMaker's training jobs. They are made by the state machine, which waits for them."""
+
+    def describe(self, name: str) -> TrainingJobStatus | None:
+        """Return how a job is; None: there is none of that name."""
+
+    def stop(self, name: str) -> None:
+        """End a job; one that has ended already is as it shall be."""
 
 
 class Histories(Protocol):

@@ -19,13 +19,16 @@ from isthmus.workflows.refresh_models import refresh_models
 from isthmus.workflows.shift_traffic import commit_champion
 
 MACHINES = {path.name.removesuffix(".asl.json"): path for path in (ROOT / "statemachines").glob("*.asl.json")}
-SERVICE_ERRORS = ("States.", "Lambda.", "SQS.", "Sqs.", "StepFunctions.", "Runtime.")
+SERVICE_ERRORS = ("States.", "Lambda.", "SQS.", "Sqs.", "SageMaker.", "StepFunctions.", "Runtime.")
 GOES_ON = {
     ("train_and_deploy", "TrainOnRig"): {"CountLostAttempt"},
+    ("train_and_deploy", "TrainOnSageMaker"): {"CollectModel"},
+    ("train_and_deploy", "CollectModel"): {"CountLostAttempt"},
     ("deploy_cloud", "StageModel"): {"GiveBack"},
     ("deploy_cloud", "ProveModel"): {"GiveBack"},
     ("deploy_cloud", "ShiftTraffic"): {"RevertTraffic"},
     ("deploy_cloud", "CheckHealth"): {"RevertTraffic"},
+    ("deploy_cloud", "LookAgain"): {"RevertTraffic"},
     ("deploy_cloud", "CommitChampion"): {"RevertTraffic"},
     # With the lock kept, the rule on executions that failed takes the traffic back.
     ("deploy_cloud", "RevertTraffic"): {"Failed"},
@@ -157,6 +160,8 @@ def test_what_may_have_been_undone_is_told_of_the_redrive() -> None:
     assert told == {
         "PlanTraining",
         "WaitForRig",
+        "PrepareSagemaker",
+        "CollectModel",
         "EvaluateModel",
         "DeployCloud",
         "DeployEdge",
@@ -240,7 +245,9 @@ def test_the_substitutions_are_those_of_the_template(name: str) -> None:
 def test_the_machine_may_invoke_exactly_the_functions_that_it_names(name: str) -> None:
     entry = template_machines()[name]
     named = {
-        value["Fn::GetAtt"][0] for value in entry["DefinitionSubstitutions"].values() if "Fn::GetAtt" in value
+        value["Fn::GetAtt"][0]
+        for value in entry["DefinitionSubstitutions"].values()
+        if "Fn::GetAtt" in value and value["Fn::GetAtt"][0].endswith("Function")
     }
     allowed = set()
     for statement in entry["Policies"][0]["Statement"]:
@@ -300,8 +307,8 @@ ACTIONS = {
     "stage": {"model", "bundle", "rollout", "release", "against"},
     "prove": {"model", "bundle", "rollout", "function", "version"},
     "shift": {"model", "bundle", "rollout", "function", "version", "previous", "step"},
-    "check": {"model", "bundle", "rollout", "function", "version"},
-    "commit": {"model", "bundle", "rollout", "version", "release", "job_key", "keep_lock"},
+    "check": {"model", "bundle", "rollout", "function", "version", "previous", "since", "before"},
+    "commit": {"model", "bundle", "rollout", "version", "release", "job_key", "keep_lock", "health"},
     "revert": {"model", "bundle", "rollout", "function", "version", "previous"},
     "release": {"model", "bundle", "rollout"},
 }
@@ -317,7 +324,7 @@ def test_a_payload_has_the_keys_that_its_handler_reads(function: str, keys: set[
     if function == "deploy_edge" and "deployment" in keys:
         needed, optional = {"deployment", "model", "release", "rollout"}, {"redrives"}
     elif function == "record_outcome":  # a state's payload; the other form is EventBridge's
-        needed, optional = {"job_key", "state", "execution", "redrives", "started_at"}, set()
+        needed, optional = {"job_key", "state", "execution", "redrives", "started_at"}, {"execution_arn"}
     else:
         needed -= optional
     assert needed <= keys, f"{function} reads {sorted(needed - keys)}"

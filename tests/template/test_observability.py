@@ -70,13 +70,17 @@ def asynchronous(written: Resources) -> set[str]:
     return invoked | custom
 
 
+HARMLESS = {"StopInterruptedFunctionSpotInterrupted": "SageMaker itself starts an interrupted job again"}
+"""Rules whose lost event nobody misses, each with its reason: their alarms would cost more than they tell."""
+
+
 def gaps(written: Resources) -> list[str]:
     """Return what an event could be lost by, unseen."""
     queues = alarmed(written, "ApproximateNumberOfMessagesVisible", "QueueName")
     watched = alarmed(written, "InvocationsFailedToBeSentToDlq", "RuleName")
     found = []
     for name, rule in of_type(written, "AWS::Events::Rule").items():
-        found += [f"{name}: no alarm on events it loses"] * (name not in watched)
+        found += [f"{name}: no alarm on events it loses"] * (name not in watched and name not in HARMLESS)
         for target in rule["Targets"]:
             queue = referred(target.get("DeadLetterConfig", {}).get("Arn"))
             found += [f"{name}: no dead-letter queue with an alarm"] * (queue not in queues)
@@ -92,6 +96,7 @@ def test_nothing_asynchronous_is_lost_unseen(written: Resources) -> None:
     assert len(of_type(written, "AWS::Events::Rule")) >= 3
     assert len(asynchronous(written)) >= 4
     assert gaps(written) == []
+    assert set(HARMLESS) <= set(of_type(written, "AWS::Events::Rule"))
 
 
 def lost_calls_are_seen(written: Resources) -> bool:

@@ -19,6 +19,11 @@ STACK = "${AWS::StackName}"
 MODEL_FUNCTIONS = f"function:{STACK}-model-*"
 RIG_QUEUES = f"{STACK}-rig-*"
 NESTED_RULE = "rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"
+TRAINING_RULE = "rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule"
+TRAINING_JOBS = f"training-job/{STACK}-*"
+IN_CLOUD, CLOUD_CHECKPOINTS = "jobs/*/attempts/*/sagemaker/*", "checkpoints/*/sagemaker/*"
+TRAINING_LOG = "log-group:/aws/sagemaker/TrainingJobs:*"
+TRAINING_STREAMS = "log-group:/aws/sagemaker/TrainingJobs:log-stream:*"
 Needs = dict[str, list[str]]
 """Action to the resources that it is needed on."""
 Grants = list[tuple[list[str], list[str]]]
@@ -99,27 +104,75 @@ NEEDS: dict[str, Needs] = {
         # Without it S3 answers 403 for a file that is not there yet, which must be MissingFile.
         "s3:ListBucket": ["Bucket"],
         "s3:PutObject": ["jobs/*", "datasets/*/blobs/*"],
-        "dynamodb:GetItem": ["DATASET#"],  # the policy: may its files lie where they do
+        # The policy: may its files lie where they do. Of an import, what it will cost.
+        "dynamodb:GetItem": ["DATASET#", "SETTINGS", "MODEL#"],
         "dynamodb:PutItem": ["DATASET#"],
-        "dynamodb:UpdateItem": ["JOB#"],
+        "dynamodb:UpdateItem": ["JOB#", "COST#"],
     },
     "PlanTrainingFunction": {
         **WRITES,
         "s3:GetObject": ["jobs/*"],
         "s3:PutObject": ["jobs/*"],
-        "dynamodb:GetItem": ["DATASET#", "JOB#"],  # the policy, the lease
-        "dynamodb:Query": ["RIGS"],
-        "dynamodb:UpdateItem": ["JOB#", "RIG#"],  # the lease, a result that came too late
+        # The policy, the lease, how long the model's trainings took, what SageMaker may train.
+        "dynamodb:GetItem": ["DATASET#", "JOB#", "MODEL#", "SETTINGS", "PLANNED"],
+        "dynamodb:Query": ["RIGS", "PLANNED", "BUDGETS", "COST#"],
+        # The lease, a result that came too late, what it will cost.
+        "dynamodb:UpdateItem": ["JOB#", "RIG#", "PLANNED", "COST#"],
+    },
+    "PrepareSagemakerFunction": {
+        **WRITES,
+        "s3:GetObject": ["jobs/*", "code/*", "checkpoints/*"],
+        "s3:ListBucket": ["Bucket"],  # plain files of checkpoints
+        "s3:PutObject": [IN_CLOUD, CLOUD_CHECKPOINTS],
+        "s3:DeleteObject": [CLOUD_CHECKPOINTS],  # of a checkpoint that is not the newest any more
+        "dynamodb:GetItem": ["JOB#", "DATASET#", "SETTINGS"],
+        "dynamodb:UpdateItem": ["JOB#", "PLANNED", "SAGEMAKER#"],
+    },
+    "SageMakerRole": {
+        **WRITES,
+        "s3:GetObject": ["datasets/*", IN_CLOUD, CLOUD_CHECKPOINTS],
+        "s3:PutObject": [IN_CLOUD, CLOUD_CHECKPOINTS],
+        "s3:ListBucket": ["Bucket"],
+        "ecr:GetAuthorizationToken": ["*"],
+        "ecr:BatchCheckLayerAvailability": ["arn:${AWS::Partition}:ecr:*:*:repository/*"],
+        "ecr:BatchGetImage": ["arn:${AWS::Partition}:ecr:*:*:repository/*"],
+        "ecr:GetDownloadUrlForLayer": ["arn:${AWS::Partition}:ecr:*:*:repository/*"],
+        "logs:CreateLogGroup": [TRAINING_LOG],
+        "logs:CreateLogStream": [TRAINING_STREAMS],
+        "logs:DescribeLogStreams": [TRAINING_LOG],
+        "logs:PutLogEvents": [TRAINING_STREAMS],
+        "cloudwatch:PutMetricData": ["*"],
+    },
+    "CollectModelFunction": {
+        **WRITES,
+        "s3:GetObject": [IN_CLOUD, "checkpoints/*"],
+        # Without it S3 answers 403 for an archive of other output, which there need not be.
+        "s3:ListBucket": ["Bucket"],
+        "s3:PutObject": ["jobs/*/attempts/*/output/*", "checkpoints/*"],
+        "s3:DeleteObject": ["checkpoints/*"],  # of a job that is over
+        "dynamodb:GetItem": ["JOB#", "PLANNED", "MODEL#"],
+        "dynamodb:UpdateItem": ["JOB#", "MODEL#", "COST#"],
+        "dynamodb:DeleteItem": ["PLANNED"],
+        "sagemaker:DescribeTrainingJob": [TRAINING_JOBS],
+    },
+    "StopInterruptedFunction": {
+        **WRITES,  # its dead-letter queue
+        "s3:GetObject": ["jobs/*"],
+        "dynamodb:GetItem": ["SAGEMAKER#", "JOB#", "DATASET#", "MODEL#", "SETTINGS"],
+        "dynamodb:Query": ["RIGS", "PLANNED"],
+        "sagemaker:StopTrainingJob": [TRAINING_JOBS],
     },
     "TrainOnRigFunction": {
         **READS,
         "dynamodb:GetItem": ["JOB#"],  # the outcome of a rig that ended while nobody waited
-        "dynamodb:UpdateItem": ["JOB#"],
+        "dynamodb:UpdateItem": ["JOB#", "PLANNED"],
         "states:SendTaskSuccess": [f"stateMachine:{STACK}-train-and-deploy"],
     },
     "FinishAttemptFunction": {
         **READS,
-        "dynamodb:GetItem": ["JOB#"],
+        "dynamodb:GetItem": ["JOB#", "PLANNED", "MODEL#"],
+        "dynamodb:UpdateItem": ["MODEL#", "COST#"],  # how long a training took
+        "dynamodb:DeleteItem": ["PLANNED"],
         "states:SendTaskSuccess": [f"stateMachine:{STACK}-train-and-deploy"],
         "states:SendTaskFailure": [f"stateMachine:{STACK}-train-and-deploy"],
     },
@@ -181,6 +234,7 @@ NEEDS: dict[str, Needs] = {
         "lambda:PublishLayerVersion": [f"layer:{STACK}-*"],
         # Giving a function layers takes the right to read them: the model's, and the stack's own two.
         "lambda:GetLayerVersion": [f"layer:{STACK}-*:*"],
+        "cloudwatch:GetMetricData": ["*"],  # how a version's calls end: what Lambda counts of them
         "iam:PassRole": ["ServeModelFunctionRole", "ServeWeightsFunctionRole"],
     },
     "RefreshModelsFunction": {
@@ -220,10 +274,16 @@ NEEDS: dict[str, Needs] = {
     "AuthorizeRequestFunction": {},
     "RecordOutcomeFunction": {
         **WRITES,  # its dead-letter queue
-        "dynamodb:GetItem": ["JOB#"],
-        "dynamodb:UpdateItem": ["JOB#"],
+        "dynamodb:GetItem": ["JOB#", "PLANNED", "COST#", "SETTINGS", "MODEL#"],
+        "dynamodb:UpdateItem": ["JOB#", "COST#", "MODEL#"],  # what it cost
+        "dynamodb:DeleteItem": ["PLANNED"],
         "events:PutEvents": ["EventBus"],
-        "states:GetExecutionHistory": [f"execution:{STACK}-train-and-deploy:*"],  # where it broke off
+        # Where it broke off, and what it and its roll-out used.
+        "states:GetExecutionHistory": [
+            f"execution:{STACK}-train-and-deploy:*",
+            f"execution:{STACK}-deploy-cloud:*",
+        ],
+        "lambda:GetFunctionConfiguration": [f"function:{STACK}-*"],
     },
     "RigPolicy": rig_needs(resource="*", key=""),
     # The thing's name is the rig's: the credentials provider puts it into the session that it gives out (IoT Core
@@ -245,9 +305,16 @@ MACHINE_NEEDS: dict[str, Needs] = {
         # Step Functions developer guide, "Nested executions, IAM policies".
         "states:DescribeExecution": [f"execution:{STACK}-deploy-cloud:*"],
         "states:StopExecution": [f"execution:{STACK}-deploy-cloud:*"],
-        "events:PutTargets": [NESTED_RULE],
-        "events:PutRule": [NESTED_RULE],
-        "events:DescribeRule": [NESTED_RULE],
+        "events:PutTargets": [NESTED_RULE, TRAINING_RULE],
+        "events:PutRule": [NESTED_RULE, TRAINING_RULE],
+        "events:DescribeRule": [NESTED_RULE, TRAINING_RULE],
+        # createTrainingJob.sync waits by such a rule too, asks, and stops the job of a stopped execution:
+        # Step Functions developer guide, "IAM policies for Amazon SageMaker". Tags take AddTags.
+        "sagemaker:CreateTrainingJob": [TRAINING_JOBS],
+        "sagemaker:DescribeTrainingJob": [TRAINING_JOBS],
+        "sagemaker:StopTrainingJob": [TRAINING_JOBS],
+        "sagemaker:AddTags": [TRAINING_JOBS],
+        "iam:PassRole": ["SageMakerRole"],
     },
     "DeployCloudMachine": {},
 }
@@ -378,7 +445,7 @@ def test_a_rig_with_a_certificate_may_do_what_one_without_may_and_only_under_its
 
 
 def test_a_rigs_credentials_come_by_its_certificate_and_last_an_hour_at_most(template: Template) -> None:
-    (role,) = resources(template, "AWS::IAM::Role").values()
+    role = resources(template, "AWS::IAM::Role")["RigRole"]
     (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "credentials.iot.amazonaws.com"}
     (alias,) = resources(template, "AWS::IoT::RoleAlias").values()

@@ -22,6 +22,7 @@ RESOURCE_STAR = {
     "greengrass:": "components and deployments get their names and ids only when they are made",
     "cloudwatch:PutMetricData": "metrics have no ARN; the namespace is a condition",
     "cloudwatch:GetMetricData": "CloudWatch knows no resource and no condition for it",
+    "ecr:GetAuthorizationToken": "a token is for all of a registry; what it may pull, other actions say",
     "iot:": "a Greengrass deployment is an IoT job on the caller's behalf; its id is not known before",
 }
 """Prefixes of actions that a statement may allow on ``*``, each with its reason."""

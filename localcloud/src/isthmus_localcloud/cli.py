@@ -36,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     logs = commands.add_parser("logs", parents=[common], help="its own log, a function's or a training job's")
     logs.add_argument("name", nargs="?")
     logs.add_argument("--follow", action="store_true")
+    spot = commands.add_parser("interrupt", parents=[common], help="take a spot training job's capacity back")
+    spot.add_argument("name")
+    spot.add_argument("--seconds", type=float, default=60, help="until there is capacity again (default: 60)")
     edge_commands.add_to(commands.add_parser("edge", help="stand-in Greengrass core devices"), common)
     return root
 
@@ -69,8 +72,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any] | None:
             return status(state)
         case "logs":
             return show_log(state, arguments)
+        case "interrupt":
+            return interrupt(state, arguments.name, arguments.seconds)
         case _:
             return edge_commands.run(state, arguments)
+
+
+def interrupt(state: StateFolder, name: str, seconds: float) -> dict[str, Any]:
+    """Raises LocalcloudError when no job of that name runs."""
+    folder = state.jobs_dir / name
+    if not folder.is_dir():
+        raise LocalcloudError(f"no training job {name} runs here")
+    (folder / "interrupt.new").write_text(f"{seconds:g}")
+    (folder / "interrupt.new").rename(folder / "interrupt")
+    return {"name": name, "seconds": seconds}
 
 
 def show_log(state: StateFolder, arguments: argparse.Namespace) -> dict[str, Any] | None:

@@ -36,7 +36,7 @@ def isthmus_patches() -> None:
         retention,
     )
     from .greengrass import routing
-    from .lambdas import crowding, draining, layer_list, log_group
+    from .lambdas import call_metrics, crowding, draining, layer_list, log_group
     from .stepfunctions import (
         denied,
         early_heartbeats,
@@ -68,6 +68,7 @@ def isthmus_patches() -> None:
     routing.apply()
     crowding.apply()
     draining.apply()
+    call_metrics.apply()
     cloudformation_patches.apply()
     cloudformation_updates.apply()
     cloudformation_policies.apply()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from isthmus import __version__, bootstrap
 from isthmus.cli import (
     collect,
+    cost,
     dataset,
     destroy,
     doctor,
@@ -19,6 +20,7 @@ from isthmus.cli import (
     load,
     local,
     model,
+    notebook,
     pipeline,
     plan,
     policy,
@@ -26,6 +28,7 @@ from isthmus.cli import (
     profile,
     proxy,
     rig,
+    sagemaker,
     slice,
 )
 from isthmus.cli.output import Output
@@ -33,14 +36,17 @@ from isthmus.errors import IsthmusError
 
 COMMANDS = (
     dataset,
+    notebook,
     job,
     pipeline,
+    cost,
     model,
     predict,
     load,
     proxy,
     edge,
     rig,
+    sagemaker,
     profile,
     leakage,
     plan,

@@ -1,4 +1,4 @@
-"""``isthmus pipeline list | show | watch | stop | redrive``."""
+"""``isthmus pipeline list | show | watch | stop | redrive``; ``metrics | compare`` are in ``pipeline_runs``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from isthmus import bootstrap
+from isthmus.cli import pipeline_runs
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output, table
 from isthmus.cli.pipeline_text import Lines, Picture, describe
@@ -26,6 +27,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     verbs = commands.add_parser("pipeline", help="see every state of a pipeline, and steer it")
     verbs = verbs.add_subparsers(title="verbs", metavar="VERB", required=True)
     _register_list(verbs, common)
+    pipeline_runs.register(verbs, common)
     for name, run, text in (
         ("show", _show, "each state with its attempts, reasons, plan and scores"),
         ("watch", _watch, "the same, live, to the end; exit status 0 when it deployed"),
@@ -67,7 +69,7 @@ def _show(options: argparse.Namespace, output: Output) -> None:
 
 
 def _watch(options: argparse.Namespace, output: Output) -> int:
-    stack, tell = Stack(options.stack), _teller(output)
+    stack, tell = Stack(options.stack), teller(output)
     pipeline = _pipeline(stack)
 
     def look() -> Shown:
@@ -80,7 +82,7 @@ def _watch(options: argparse.Namespace, output: Output) -> int:
     return 0 if ended.job.state in GOOD_ENDS else 1
 
 
-def _teller(output: Output) -> Callable[[Shown], None]:
+def teller(output: Output) -> Callable[[Shown], None]:
     """Return what tells of changes: in place on a terminal, line by line elsewhere."""
     if output.as_json:
         return lambda found: None

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from isthmus.model.execution import Visit
+from isthmus.model.ledger import Entry
 from isthmus.model.plan import Plan
-from isthmus.model.units import format_seconds
+from isthmus.model.units import format_seconds, format_usd
 from isthmus.workflows.attempts import AttemptStatus
 from isthmus.workflows.follow_job import SHOWN_TYPES
 from isthmus.workflows.show_pipeline import Shown
@@ -37,6 +38,8 @@ def _lines(shown: Shown) -> Iterator[str]:
         yield describe_attempt(shown.training)
     if shown.plan is not None:
         yield from _plan(shown.plan)
+    for entry in shown.costs:
+        yield _cost(entry)
     if job.error:
         yield f"{job.error}: {job.cause}"
         yield shown.not_redrivable or f"go on from there: isthmus pipeline redrive {job.job_key}"
@@ -86,8 +89,24 @@ def describe_attempt(attempt: AttemptStatus) -> str:
     return f"training {attempt.fencing}{on}: {attempt.state.value}{cause}"
 
 
+def _cost(entry: Entry) -> str:
+    """Return what an attempt was estimated to cost and did cost, in one line."""
+    said = f"attempt {entry.fencing}: estimated {format_usd(entry.estimate.total_usd)}"
+    if entry.refused:
+        return f"{said}, and refused"
+    if entry.settlement is None:
+        return f"{said}, up to {format_usd(entry.at_most_usd)} set aside"
+    return f"{said}, cost {format_usd(entry.settlement.total_usd)}"
+
+
 def _plan(plan: Plan) -> Iterator[str]:
-    yield f"attempt {plan.fencing} on {plan.device} in {plan.zone}"
+    spot = " spot" if plan.spot else ""
+    yield f"attempt {plan.fencing} on {plan.device}{spot} in {plan.zone}"
+    if plan.reason:
+        yield f"  because: {plan.reason}"
+        takes, cost = format_seconds(plan.expected_seconds), format_usd(plan.predicted_cost_usd)
+        most = "at most " if plan.spot else ""
+        yield f"  expected: {takes} ({plan.basis}), {most}{cost}"
     for refusal in plan.refusals:
         yield f"  not on {refusal.device}: {refusal.reason}"
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from isthmus.model.blob import Name
+from isthmus.model.own_cost import OwnCost
 
 Kind = Literal["rig", "edge", "sagemaker", "lambda"]
 Usage = Literal["training", "inference"]
@@ -94,7 +95,11 @@ class DeviceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[Link, ...] = ()
     power_watts: float = 0.0
     """While computing, above idle."""
+    measured_watts: float = 0.0
+    """What its processors and GPUs drew while it trained, by their own counters; 0: nothing was measured."""
     price_per_hour_usd: float = 0.0
+    cost: OwnCost | None = None
+    """What its price per hour is made of, where its owner says that (``planning.rig_rate``)."""
     queue_url: str = ""
     seen_at: str = ""
     overrides: dict[str, Any] = {}

@@ -54,7 +54,12 @@ class Training(
 
     ``image``: the container image to run it in, by digest, instead of an environment that the rig builds.
     ``distribution``: the framework's launcher for several GPUs, by SageMaker's name, for example
-    ``{"torch_distributed": {"enabled": true}}``. Not given, neither is written: digests stay what they were.
+    ``{"torch_distributed": {"enabled": true}}``.
+
+    ``input_mode``: ``File``, the default, has the whole dataset there before the script starts; ``Pipe`` streams it
+    through named pipes while the script runs (``SM_CHANNEL_TRAIN`` + ``_0``, then ``_1``, a pipe for each pass), and
+    ``record_wrapper_type`` ``RecordIO`` then makes a record of each file (SageMaker, ``AlgorithmSpecification`` and
+    ``Channel``). Not given, none of these is written: digests stay what they were.
     """
 
     framework: Framework
@@ -64,6 +69,8 @@ class Training(
     resources: Resources = Resources()
     image: str | msgspec.UnsetType = msgspec.UNSET
     distribution: dict[str, Launcher] | msgspec.UnsetType = msgspec.UNSET
+    input_mode: Literal["File", "Pipe"] | msgspec.UnsetType = msgspec.UNSET
+    record_wrapper_type: Literal["None", "RecordIO"] | msgspec.UnsetType = msgspec.UNSET
     deadline_seconds: Seconds = 3600
     queue_deadline_seconds: Seconds = 86_400
     offline_tolerance_seconds: Annotated[int, msgspec.Meta(ge=3)] = 30
@@ -76,6 +83,20 @@ class Training(
             )
         if len(self.launchers) > 1:
             raise ValueError(f"distribution needs one launcher, and enables {', '.join(self.launchers)}")
+        if self.wraps_records and not self.streams:
+            raise ValueError(
+                "record_wrapper_type RecordIO needs input_mode Pipe: files that lie there are wrapped in nothing"
+            )
+
+    @property
+    def streams(self) -> bool:
+        """Whether its data come through pipes while the script runs."""
+        return self.input_mode == "Pipe"
+
+    @property
+    def wraps_records(self) -> bool:
+        """Whether each file comes as a RecordIO record."""
+        return self.record_wrapper_type == "RecordIO"
 
     @property
     def launchers(self) -> tuple[str, ...]:
@@ -116,10 +137,13 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the user would like the job to run; a wish never overrides the data policy.
 
-    Not called ``on``, which YAML 1.1 reads as true.
+    Not called ``on``, which YAML 1.1 reads as true. ``within_seconds``: when the training shall be over, counted
+    from the job's submission, and after a redrive from then; not given, it is not written, so that digests stay
+    what they were.
     """
 
     run_on: Literal["rig", "sagemaker"] | None = None
+    within_seconds: Seconds | msgspec.UnsetType = msgspec.UNSET
     max_cost_usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 

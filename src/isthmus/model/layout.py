@@ -12,10 +12,18 @@ POLICY = "POLICY"
 SETTINGS = "SETTINGS"
 """Partition of what an administrator sets for the whole stack; ``SAGEMAKER`` in it: ``model.cloud.CloudTraining``."""
 SAGEMAKER = "SAGEMAKER"
+PRICES = "PRICES"
+"""In ``SETTINGS``: prices of an administrator's own, in place of listed ones."""
+BUDGETS = "BUDGETS"
+"""Partition of what may be spent in a month: of all (``ALL``), of a model (``MODEL#…``), of a team (``TEAM#…``)."""
+ALL = "ALL"
+USED = "USED"
+"""Of a model: what its last pipeline used, by where it trained."""
+LEDGER = "LEDGER#"
 PLANNED = "PLANNED"
 """Partition of the attempts that are planned and have not ended: one item for each job, by its key."""
 TRAINED = "TRAINED"
-"""Of a model: how many seconds its last training took, by device."""
+"""Of a model: how many seconds its last trainings took, by device."""
 TRIED = "TRIED"
 """Of a job: what SageMaker could not give it, or took back."""
 LEASE = "LEASE"
@@ -140,6 +148,28 @@ def cloud_checkpoints(key: str) -> str:
 def cloud_folder(key: str, fencing: int) -> str:
     """What an attempt on SageMaker reads besides its data, and what SageMaker makes of its output."""
     return f"{job_folder(key)}attempts/{fencing}/sagemaker/"
+
+
+def cost_pk(month: str) -> str:
+    """Partition of what the attempts of a month (``2026-11``, UTC, by when each was planned) cost."""
+    return f"COST#{month}"
+
+
+def cost_sk(job_key: str, fencing: int) -> str:
+    """Sort key of what an attempt costs."""
+    return f"{job_key}#{fencing:08d}"
+
+
+def ledger_sk(fencing: int) -> str:
+    """Sort key, among a job's records, of the month whose partition has what an attempt costs."""
+    return f"{LEDGER}{fencing:08d}"
+
+
+def budget_sk(*, model: str = "", team: str = "") -> str:
+    """Sort key of a budget: of a model, of a team, or of all."""
+    if model:
+        return f"MODEL#{model}"
+    return f"TEAM#{team}" if team else ALL
 
 
 def cloud_job_pk(name: str) -> str:

@@ -14,7 +14,7 @@ DEFAULT_PRIORITY = 5
 
 
 class AttemptState(StrEnum):
-    """States of an attempt; LOST is the rig's fault, FAILED the script's, ABORTED a person's stop.
+    """States of an attempt; LOST is the rig's fault, FAILED the script's, ABORTED a person's or a budget's stop.
 
     QUEUED is planned, and taken by no rig yet; LEASED is taken, and waits for the training's token.
     """
@@ -57,6 +57,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """0 to 9, the highest first, among the work of its team alone."""
     accelerators: int = 0
     """How many GPUs its job needs: an agent that has fewer leaves it to another one of its rig."""
+    max_seconds: float = 0.0
+    """When its training has cost what was set aside for it; 0: in a message of a stack that knew no budgets."""
 
     @property
     def sending(self) -> tuple[int, int]:
@@ -67,7 +69,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended, committed on condition of its fencing number.
 
-    ``output`` is the bucket prefix that holds ``model.onnx`` and what else the script left.
+    ``output`` is the bucket prefix that holds ``model.onnx`` and what else the script left. ``withheld`` is where on
+    its rig the rest lies, if the data policy keeps it there. ``fetched_bytes``: of its data, from the bucket;
+    ``output_bytes``: of what it left there.
     """
 
     state: AttemptState
@@ -76,6 +80,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     output: str = ""
     metrics: dict[str, float] = {}
     seconds: float = 0.0
+    withheld: str = ""
+    fetched_bytes: int | None = None
+    output_bytes: int | None = None
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):

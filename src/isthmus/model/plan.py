@@ -27,4 +27,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     queue_url: str
     refusals: tuple[Refusal, ...] = ()
     price_per_hour_usd: float = 0.0
+    runs_on: Literal["rig", "sagemaker"] = "rig"
+    instance_type: str = ""
+    """Of SageMaker, such as ``ml.m5.xlarge``."""
+    spot: bool = False
+    """On capacity that SageMaker may take back; ``price_per_hour_usd`` is then the most that it costs."""
+    wait_seconds: float = 0.0
+    """Until it starts, by what waits and runs there before it."""
+    expected_seconds: float = 0.0
+    """Of the training, and ``basis`` says whence that is known."""
+    basis: str = ""
+    max_runtime_seconds: int = 0
+    """When it is ended, whatever it has reached."""
+    max_wait_seconds: int = 0
+    """Of spot: when it is ended, its waits for capacity included."""
+    predicted_cost_usd: float = 0.0
+    """Of the expected seconds, at ``price_per_hour_usd``."""
+    reason: str = ""
+    """Why this device."""
     signature: str | None = None

@@ -14,6 +14,7 @@ import re
 import msgspec
 
 from isthmus.errors import InvalidInput
+from isthmus.model.cloud import CloudTraining
 from isthmus.model.device import DATA_SHEET, Accelerator, DeviceDescriptor, Link, Rate
 from isthmus.model.units import GIB, MIB
 from isthmus.planning.cost import price_list
@@ -124,6 +125,29 @@ def cloud_device(name: str) -> DeviceDescriptor:
     return _sagemaker(size, zone) if service == SAGEMAKER else _lambda(size, zone)
 
 
+def training_devices(settings: CloudTraining, zone: str) -> list[DeviceDescriptor]:
+    """Return what a stack may train on in its own region, ``aws:eu-west-1`` say.
+
+    Raises:
+        InvalidInput: an instance type is not listed.
+    """
+    frameworks: dict[str, tuple[str, ...]] = {}
+    for image in sorted(settings.images):
+        name, _, version = image.partition("-")
+        frameworks[name] = (*frameworks.get(name, ()), version)
+    there = (_sagemaker(kind, zone) for kind in settings.instance_types)
+    return [msgspec.structs.replace(device, frameworks=frameworks) for device in there]
+
+
+def instance_type(device: str) -> str:
+    """Return the instance type that a device of SageMaker's is, ``ml.m5.xlarge`` say; empty for any other device."""
+    return next((kind for kind in catalogue().sagemaker if device == _device_id(kind)), "")
+
+
+def _device_id(kind: str) -> str:
+    return f"{SAGEMAKER}-{kind.replace('.', '-')}"
+
+
 def _sagemaker(kind: str, zone: str) -> DeviceDescriptor:
     listed = catalogue()
     instance = listed.sagemaker.get(kind)
@@ -143,7 +167,7 @@ def _sagemaker(kind: str, zone: str) -> DeviceDescriptor:
     else:
         features, rate = _one_thread(instance.processor, 1.0)
     return DeviceDescriptor(
-        id=f"{SAGEMAKER}-{kind.replace('.', '-')}",
+        id=_device_id(kind),
         kind="sagemaker",
         zone=zone,
         arch="x86_64",

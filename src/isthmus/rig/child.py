@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import selectors
 import subprocess
 import time
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isthmus.errors import AttemptLost
+from isthmus.frameworks.printed import keep_metrics
 from isthmus.model.units import format_seconds
 from isthmus.ports import Flag
 from isthmus.rig import warden
@@ -27,32 +27,7 @@ POLL_SECONDS = 0.2
 STEP_GRACE_SECONDS = 5.0
 """What a build or a pull gets between SIGTERM and SIGKILL: whatever it leaves is made anew."""
 
-METRIC = re.compile(
-    r"(?:^|[\s,;])([A-Za-z_][\w.:/-]*)=([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\s,;])"
-)
-
 OnLine = Callable[[str], None]
-
-
-MAX_METRIC = 1e125
-"""DynamoDB's numbers end at 9.99e125."""
-MIN_METRIC = 1e-130
-"""Below it they are zero."""
-MAX_METRICS = 1000
-MAX_METRIC_NAME_BYTES = 200
-"""A table's item holds 400 KB: a script that prints ever other names must not make its outcome too large for one."""
-
-
-def metrics_in(line: str) -> dict[str, float]:
-    """Return the ``name=value`` pairs of a line whose values are numbers that DynamoDB takes."""
-    if "=" not in line:  # a search takes forty times as long, and a line may be of gigabytes
-        return {}
-    found = {name: float(value) for name, value in METRIC.findall(line)}
-    return {
-        name: value if abs(value) >= MIN_METRIC else 0.0
-        for name, value in found.items()
-        if math.isfinite(value) and abs(value) < MAX_METRIC
-    }
 
 
 @dataclass
@@ -68,11 +43,7 @@ class Record:
         self.log.write(raw + b"\n")
         line = raw.decode("utf-8", "replace").rstrip("\r")
         self.tail.append(line)
-        for name, value in metrics_in(line).items():
-            new = name not in self.metrics
-            small = len(self.metrics) < MAX_METRICS and len(name.encode()) <= MAX_METRIC_NAME_BYTES
-            if small or not new:
-                self.metrics[name] = value
+        keep_metrics(line, self.metrics)
         for hear in self.on_line:
             hear(line)
 

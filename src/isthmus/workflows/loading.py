@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isthmus import documents
 from isthmus.model import layout
+from isthmus.model.cloud import CloudTraining
 from isthmus.model.dataset import Manifest
 from isthmus.model.job import Job
 from isthmus.model.policy import DataPolicy
@@ -32,3 +33,9 @@ def load_own_policy(records: Records, dataset: str) -> DataPolicy | None:
     """Return the policy that an administrator set for the dataset, or None."""
     item = records.get(layout.dataset_pk(dataset), layout.POLICY)
     return documents.convert(DataPolicy, item["policy"], f"the policy of {dataset}") if item else None
+
+
+def load_cloud_training(records: Records) -> CloudTraining | None:
+    """Return what an administrator set of trainings on SageMaker, or None."""
+    item = records.get(layout.SETTINGS, layout.SAGEMAKER)
+    return documents.convert(CloudTraining, item["settings"], "the settings of SageMaker") if item else None

@@ -12,11 +12,13 @@ from isthmus import documents
 from isthmus.errors import InvalidDocument, MissingFile, NotRedrivable, Refused
 from isthmus.model import layout
 from isthmus.model.execution import Run, Visit
+from isthmus.model.ledger import Entry
 from isthmus.model.plan import Plan
 from isthmus.model.units import utc_of
 from isthmus.ports import BlobStore, Item, Records
 from isthmus.workflows.attempts import AttemptStatus, newest_attempt
 from isthmus.workflows.follow_job import JobStatus, Pipeline, state_of, status_of
+from isthmus.workflows.keep_ledger import read_job
 from isthmus.workflows.record_outcome import JOB_KEY_CHARACTERS
 
 
@@ -37,7 +39,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A pipeline in full. ``nested`` maps an execution's ARN to its visits; ``metrics`` is what the
     training printed as ``name=value``, while it runs as of ``told_at`` (UTC); ``link`` leads to the
-    execution in AWS's console; ``training`` is where the newest attempt is, and why."""
+    execution in AWS's console; ``training`` is where the newest attempt is, and why; ``costs``: of each
+    attempt, estimated and settled."""
 
     job: JobStatus
     dataset: str = ""
@@ -50,6 +53,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan | None = None
     metrics: dict[str, float] = {}
     told_at: str = ""
+    costs: tuple[Entry, ...] = ()
     not_redrivable: str = ""
 
 
@@ -112,6 +116,7 @@ def show_pipeline(job_key: str, pipeline: Pipeline, records: Records, blobs: Blo
         plan=_plan(job_key, attempt, blobs) if attempt else None,
         metrics=metrics,
         told_at=told_at,
+        costs=tuple(read_job(job_key, records)),
         not_redrivable=not_redrivable(job_key, run),
     )
 

@@ -7,10 +7,13 @@ import json
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import AttemptLost, Conflict, TrainingFailed
+from isthmus.errors import AttemptLost, BudgetExceeded, Conflict, IsthmusError, TrainingFailed
 from isthmus.model import layout
+from isthmus.model.ledger import Reported
 from isthmus.model.messages import AttemptState, Outcome
 from isthmus.ports import Records, Tasks
+from isthmus.workflows import attempts_planned
+from isthmus.workflows.keep_ledger import report_training
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -21,8 +24,10 @@ class Finished(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def train_on_rig(job_key: str, fencing: int, token: str, *, records: Records, tasks: Tasks) -> None:
-    """Write ``token`` into the lease, where the rig reads it.
+def train_on_rig(
+    job_key: str, fencing: int, token: str, *, records: Records, tasks: Tasks, now: float = 0.0
+) -> None:
+    """Write ``token`` into the lease, where the rig reads it. ``now``: seconds since the epoch.
 
     A rig that succeeded while nobody waited (the execution had ended, and was redriven) is not asked
     again: its outcome answers the token.
@@ -42,6 +47,7 @@ def train_on_rig(job_key: str, fencing: int, token: str, *, records: Records, ta
         if outcome is None or outcome.state is not AttemptState.SUCCEEDED:
             raise AttemptLost(f"attempt {fencing} of job {job_key} no longer holds the lease") from error
         _answer(token, fencing, outcome, tasks)
+    attempts_planned.started(job_key, fencing, records, now=now)
 
 
 def _outcome(job_key: str, fencing: int, records: Records) -> Outcome | None:
@@ -62,6 +68,15 @@ def finish_attempt(job_key: str, fencing: int, *, records: Records, tasks: Tasks
     if lease is None or lease["fencing"] != fencing or not lease.get("outcome"):
         raise Conflict(f"attempt {fencing} of job {job_key} has no committed outcome")
     outcome = documents.convert(Outcome, lease["outcome"], "the outcome")
+    if outcome.seconds:
+        said = Reported(
+            seconds=outcome.seconds,
+            fetched_bytes=outcome.fetched_bytes,
+            output_bytes=outcome.output_bytes,
+        )
+        report_training(job_key, fencing, said, records)
+    took = outcome.seconds if outcome.state is AttemptState.SUCCEEDED else None
+    attempts_planned.ended(job_key, fencing, records, seconds=took)
     if not lease.get("token"):
         # Committed before the training's token was handed out; train_on_rig then finds the outcome.
         return Finished(False, outcome.state, outcome.seconds)
@@ -77,8 +92,8 @@ def _answer(token: str, fencing: int, outcome: Outcome, tasks: Tasks) -> None:
     if outcome.state is AttemptState.SUCCEEDED:
         tasks.succeed(token, {"output": outcome.output, "fencing": fencing, "seconds": outcome.seconds})
         return
-    kind = {AttemptState.FAILED: TrainingFailed, AttemptState.LOST: AttemptLost}.get(
-        outcome.state, TrainingFailed
-    )
+    kind: type[IsthmusError] = AttemptLost if outcome.state is AttemptState.LOST else TrainingFailed
+    if outcome.cause.startswith(BudgetExceeded.__name__):
+        kind = BudgetExceeded
     cause = {"state": outcome.state.value, "exit_code": outcome.exit_code, "cause": outcome.cause}
     tasks.fail(token, kind.__name__, json.dumps(cause))

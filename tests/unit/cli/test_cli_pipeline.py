@@ -95,6 +95,28 @@ def test_a_pipeline_in_full() -> None:
     ]
 
 
+def test_a_plan_says_why_and_what_it_will_take_and_cost() -> None:
+    plan = Plan(
+        job_key="k",
+        fencing=1,
+        device="sagemaker-ml-m5-xlarge",
+        zone="aws:eu-west-1",
+        queue_url="",
+        runs_on="sagemaker",
+        spot=True,
+        expected_seconds=600.0,
+        basis="as long as on rig-1",
+        predicted_cost_usd=0.0383,
+        reason="no rig may and can in time; spot costs at most $0.23 an hour",
+    )
+    lines = describe(shown(BEGIN, plan=plan)).splitlines()
+    assert lines[-3:] == [
+        "attempt 1 on sagemaker-ml-m5-xlarge spot in aws:eu-west-1",
+        "  because: no rig may and can in time; spot costs at most $0.23 an hour",
+        "  expected: 10 min 00 s (as long as on rig-1), at most $0.0383",
+    ]
+
+
 def test_what_cannot_be_redriven_says_what_to_do_instead() -> None:
     reason = "job k cannot be redriven (too old): run it again with `isthmus job retry k`"
     text = describe(shown(FAILED, state="FAILED", error="Boom", not_redrivable=reason))

@@ -99,6 +99,8 @@ CLOUD = DeployCloudSettings(
     rollout_weights=(0.1, 0.5, 1.0),
     rollout_step_seconds=60,
     rollout_max_slowdown=2.0,
+    rollout_max_error_rate=0.01,
+    rollout_bake_seconds=180,
     serving_start="cold",
     event_bus="shop",
 )

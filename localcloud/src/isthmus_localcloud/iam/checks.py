@@ -9,6 +9,7 @@ SERVICES: dict[str, Callable[[Call], Iterator[Check]]] = {
     "cloudformation": others.stacks,
     "cloudwatch": others.metrics,
     "dynamodb": dynamodb.checks,
+    "ecr": others.registry,
     "events": others.events,
     "greengrassv2": greengrass.checks,
     "kms": others.keys,

@@ -149,6 +149,12 @@ def metrics(call: Call) -> Iterator[Check]:
     yield Check("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": call.text("Namespace")})
 
 
+def registry(call: Call) -> Iterator[Check]:
+    """Amazon ECR: a repository by its name; a token is for the whole registry."""
+    name = call.text("repositoryName")
+    yield Check(f"ecr:{call.operation}", call.arn("ecr", f"repository/{name}") if name else "*")
+
+
 def logs(call: Call) -> Iterator[Check]:
     group, stream = call.text("logGroupName"), call.text("logStreamName")
     place = f"log-group:{group}:" + (f"log-stream:{stream}" if stream else "*")

@@ -21,11 +21,16 @@ def make_tree(root: Path, channels: list[str]) -> None:
         (root / "input/data" / channel).mkdir(exist_ok=True)
 
 
+def input_mode(request: Mapping[str, Any], channel: Mapping[str, Any]) -> str:
+    """A channel's own, or else the job's (API reference, ``Channel``)."""
+    return str(channel.get("InputMode") or request["AlgorithmSpecification"].get("TrainingInputMode", "File"))
+
+
 def write_config(root: Path, request: Mapping[str, Any]) -> None:
     """hyperparameters.json, resourceconfig.json and inputdataconfig.json."""
     channels = {
         channel["ChannelName"]: {
-            "TrainingInputMode": channel.get("InputMode", "File"),
+            "TrainingInputMode": input_mode(request, channel).replace("FastFile", "File"),
             "S3DistributionType": "FullyReplicated",
             "RecordWrapperType": channel.get("RecordWrapperType", "None"),
             **({"ContentType": channel["ContentType"]} if "ContentType" in channel else {}),

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from .store import Job, now
 
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -16,18 +18,28 @@ MAX_LINE_BYTES = 256 * 1024
 class JobLog:
     """Feed it bytes; it forwards whole lines. Thread-safe."""
 
-    def __init__(self, job: Job, file: Path, logs: Any) -> None:
-        self._job, self._file, self._logs = job, file, logs
+    def __init__(self, job: Job, file: Path) -> None:
+        self._job, self._file = job, file
+        self._logs: Any = None
+        self._cloudwatch: Any = None
         self._stream = f"{job.name}/algo-1-{int(time.time())}"
         self._lock, self._rest, self._batch = threading.Lock(), b"", list[dict[str, Any]]()
         definitions = job.request["AlgorithmSpecification"].get("MetricDefinitions", [])
         self._metrics = [(entry["Name"], re.compile(entry["Regex"])) for entry in definitions]
-        self._create_stream()
+        self._points = list[dict[str, Any]]()
 
-    def _create_stream(self) -> None:
-        with contextlib.suppress(self._logs.exceptions.ResourceAlreadyExistsException):
-            self._logs.create_log_group(logGroupName=GROUP)  # every job shares it
-        self._logs.create_log_stream(logGroupName=GROUP, logStreamName=self._stream)
+    def open(self, logs: Any, cloudwatch: Any) -> None:
+        """Log to CloudWatch as the job's role does, by clients of it; a job that may not runs without."""
+        try:
+            with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+                logs.create_log_group(logGroupName=GROUP)  # every job shares it
+            with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+                # It is there already when an interrupted job goes on.
+                logs.create_log_stream(logGroupName=GROUP, logStreamName=self._stream)
+            logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=self._stream)
+        except ClientError:
+            return
+        self._logs, self._cloudwatch = logs, cloudwatch
 
     def feed(self, data: bytes) -> None:
         with self._file.open("ab") as file:
@@ -51,6 +63,8 @@ class JobLog:
         except ValueError:  # the user's pattern matched something that is no number: AWS ignores it too
             return
         self._job.metrics[name] = {"MetricName": name, "Value": value, "Timestamp": now()}
+        host = {"Name": "Host", "Value": f"{self._job.name}/algo-1"}
+        self._points.append({"MetricName": name, "Value": value, "Timestamp": now(), "Dimensions": [host]})
 
     def flush(self, last: bool = False) -> None:
         """Send what has gathered; with ``last`` also an unfinished line."""
@@ -58,7 +72,14 @@ class JobLog:
             if last and self._rest:
                 self._take(self._rest)
                 self._rest = b""
+            if self._logs is None:
+                return
             batch, self._batch = self._batch, []
+            points, self._points = self._points, []
         for start in range(0, len(batch), 1000):
             part = batch[start : start + 1000]
-            self._logs.put_log_events(logGroupName=GROUP, logStreamName=self._stream, logEvents=part)
+            with contextlib.suppress(ClientError):
+                self._logs.put_log_events(logGroupName=GROUP, logStreamName=self._stream, logEvents=part)
+        for start in range(0, len(points), 500):
+            with contextlib.suppress(ClientError):
+                self._cloudwatch.put_metric_data(Namespace=GROUP, MetricData=points[start : start + 500])

@@ -1,5 +1,6 @@
 """Between S3 and a job's folder. All functions take a boto3 S3 client."""
 
+import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -40,6 +41,24 @@ def download_prefix(s3: Any, uri: str, folder: Path) -> int:
         s3.download_file(bucket, key, str(target))
         count += 1
     return count
+
+
+def download_manifest(s3: Any, uri: str, folder: Path) -> int:
+    """The objects that a manifest lists, by their names in it: ``[{"prefix": "s3://…"}, "a", "b"]``
+    (API reference, ``S3DataSource``). Returns the number of files.
+
+    Raises ValueError for a name that would leave the folder.
+    """
+    bucket, key = split_uri(uri)
+    head, *names = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    there, prefix = split_uri(head["prefix"])
+    for name in names:
+        target = (folder / name).resolve()
+        if not target.is_relative_to(folder.resolve()):
+            raise ValueError(f"the name {name!r} would be written outside its channel")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file(there, f"{prefix}{name}", str(target))
+    return len(names)
 
 
 def upload_archive(s3: Any, folder: Path, uri: str, scratch: Path) -> None:

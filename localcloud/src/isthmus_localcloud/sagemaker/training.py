@@ -47,8 +47,8 @@ def check(request: Request) -> None:
     if request["ResourceConfig"].get("InstanceCount", 1) != 1:
         raise refuse("the local cloud runs training jobs on one instance only", "ResourceLimitExceeded")
     for channel in request.get("InputDataConfig", []):
-        if channel.get("InputMode") == "Pipe" or "S3DataSource" not in channel.get("DataSource", {}):
-            raise refuse("the local cloud reads channels from S3 in File mode only")
+        if "S3DataSource" not in channel.get("DataSource", {}):
+            raise refuse("the local cloud reads channels from S3 only")
 
 
 def create_training_job(context: RequestContext, request: Request) -> Request:

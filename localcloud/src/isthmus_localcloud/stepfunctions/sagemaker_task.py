@@ -3,6 +3,7 @@
 Source: Step Functions developer guide, "Create and manage Amazon SageMaker AI jobs with Step Functions".
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from localemu.services.stepfunctions.asl.component.state.state_execution.state_t
     ResourceCondition,
 )
 from localemu.services.stepfunctions.asl.eval.event.event_detail import EventDetails
+from localemu.services.stepfunctions.asl.eval.program_state import ProgramStopped
 from localemu.services.stepfunctions.asl.utils.boto_client import boto_client_for
 from localemu.services.stepfunctions.asl.utils.encoding import to_json_str
 
@@ -39,10 +41,13 @@ class Waitable:
     describe: str
     name: str
     status: str
+    stop: str
 
 
 JOBS = {
-    f"create_{kind}_job": Waitable(f"describe_{kind}_job", f"{word}JobName", f"{word}JobStatus")
+    f"create_{kind}_job": Waitable(
+        f"describe_{kind}_job", f"{word}JobName", f"{word}JobStatus", f"stop_{kind}_job"
+    )
     for kind, word in (("training", "Training"), ("processing", "Processing"), ("transform", "Transform"))
 }
 
@@ -133,4 +138,27 @@ class SageMakerTask(state_task_service_callback.StateTaskServiceCallback):  # ty
                 self._failure(env, StatesErrorName(typ=failed), failed.to_name(), to_json_str(found))
             )
 
-        return resolve
+        return Waiting(resolve, client, job.stop, {job.name: name})
+
+    def _eval_sync(self, env: Any, sync_resolver: Any, **named: Any) -> Any:
+        """A task that is aborted stops its job: developer guide, "Run a Job (.sync)"."""
+        outcome = super()._eval_sync(env=env, sync_resolver=sync_resolver, **named)
+        if isinstance(env.program_state(), ProgramStopped):
+            sync_resolver.stop()
+        return outcome
+
+
+class Waiting:
+    """What a waiting task asks again and again, and how it stops what it waits for."""
+
+    def __init__(
+        self, resolve: Callable[[], Any | None], client: Any, stop: str, named: dict[str, str]
+    ) -> None:
+        self._resolve, self._client, self._stop, self._named = resolve, client, stop, named
+
+    def __call__(self) -> Any | None:
+        return self._resolve()
+
+    def stop(self) -> None:
+        with contextlib.suppress(ClientError):  # it may have ended meanwhile, or the role may not stop it
+            getattr(self._client, self._stop)(**self._named)

@@ -1,0 +1,187 @@
+"""The composition root of trainings in slices: one worker, by the direct stream.
+
+``python -P -m isthmus.bootstrap_training JOB.json``, in the environment of a training framework that has msgspec and
+xxhash as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from isthmus import documents
+from isthmus.errors import EnvironmentProblem, InvalidJob, IsthmusError
+
+if TYPE_CHECKING:
+    from isthmus.transport.wires import Tls
+    from isthmus.workflows.slice_meeting import Meeting
+    from isthmus.workflows.train_slices import SliceTrainer
+
+Say = Callable[[str], None]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Address = Annotated[str, msgspec.Meta(pattern=r"^[^\s]+:\d{1,5}$")]
+LOST_CODE = 75
+"""Of a worker that others left alone: it may be started again (EX_TEMPFAIL of sysexits.h)."""
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Paths of this worker's certificate and key and of the authority, in PEM; names that peers' certificates may
+    have."""
+
+    certificate: str
+    key: str
+    authority: str
+    peers: tuple[str, ...]
+
+
+class SlicedTraining(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's job. What is not its own is the same for all: ``model`` (read by each: the same file), ``cuts``
+    (positions of operators), ``rows`` (samples in all), ``samples`` (of a step) in ``microbatches``, and so on.
+
+    Its own: ``worker``, ``inputs`` (``.npy`` files of the inputs that its slices read), ``checkpoints`` (a folder),
+    ``listen``, ``peers`` (where workers of smaller numbers listen), ``tls``. ``shape``: ``u`` gives the last slice to
+    worker 0.
+    """
+
+    schema: Literal["isthmus/sliced-training/1"] = "isthmus/sliced-training/1"
+    framework: str
+    model: str
+    cuts: tuple[Positive, ...]
+    rows: Positive
+    samples: Positive
+    microbatches: Positive
+    steps: Positive
+    every: Positive
+    optimizer: str = "sgd"
+    options: dict[str, float | bool | str] = {}
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    shape: Literal["straight", "u"] = "straight"
+    worker: Annotated[int, msgspec.Meta(ge=0)]
+    inputs: dict[str, str] = {}
+    checkpoints: str
+    listen: Address | None = None
+    peers: dict[str, Address] = {}
+    tls: TlsFiles | None = None
+    patience_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+
+    def fingerprint(self, digest: str) -> str:
+        """Return the SHA-256 of what all workers must agree on; ``digest``: of the network."""
+        common = msgspec.structs.replace(
+            self, model=digest, worker=0, inputs={}, checkpoints="", listen=None, peers={}, tls=None
+        )
+        return documents.digest(msgspec.structs.replace(common, patience_seconds=1.0))
+
+
+def worker_of(job: SlicedTraining, say: Say = lambda line: None) -> tuple[SliceTrainer, Meeting]:
+    """Return a worker, which is listening then, and the meeting to close when it is done.
+
+    Raises:
+        InvalidJob: a worker has no slice, or the way to another one is missing.
+        InvalidCase, InvalidModel, InvalidInput, EnvironmentProblem: as the parts say.
+    """
+    from isthmus.frameworks.trainable import Recipe, open_network
+    from isthmus.planning.slicing.passes import passes, straight, u_shaped
+    from isthmus.workflows.slice_batches import Batches, open_arrays
+    from isthmus.workflows.slice_checkpoints import SliceCheckpoints
+    from isthmus.workflows.train_slices import Course, SliceTrainer
+
+    recipe = Recipe(job.samples, job.microbatches, job.optimizer, job.options, job.seed)
+    network = open_network(job.framework, Path(job.model))
+    division = network.divide(job.cuts, recipe)
+    stages = len(division.forms)
+    places = u_shaped(stages) if job.shape == "u" else straight(stages)
+    if job.worker not in places:
+        raise InvalidJob(f"the workers are 0 to {max(places)}; there is no worker {job.worker}")
+    course = Course(places, passes(places, job.microbatches), job.steps, job.every)
+    arrays = open_arrays({name: Path(path) for name, path in job.inputs.items()})
+    batches = Batches(arrays, job.rows, recipe)
+    fingerprint = job.fingerprint(network.digest)
+    mine = {k: division.slice(k) for k in range(stages) if places[k] == job.worker}
+    crossing = {(places[form.number], places[target]) for form in division.forms for target in form.targets()}
+    near = {other for pair in crossing if job.worker in pair for other in pair} - {job.worker}
+    meeting = _meeting(job, fingerprint, frozenset(near), say)
+    checkpoints = SliceCheckpoints(Path(job.checkpoints), fingerprint)
+    trainer = SliceTrainer(
+        job.worker,
+        mine,
+        course,
+        meeting,
+        checkpoints,
+        batches,
+        patience_seconds=job.patience_seconds,
+        say=say,
+    )
+    return trainer, meeting
+
+
+def _meeting(job: SlicedTraining, fingerprint: str, near: frozenset[int], say: Say) -> Meeting:
+    from isthmus.transport.direct import DirectListener, DirectTransport
+    from isthmus.workflows.slice_meeting import Meeting
+
+    lower = sorted(other for other in near if other < job.worker)
+    higher = frozenset(other for other in near if other > job.worker)
+    if missing := [other for other in lower if str(other) not in job.peers]:
+        raise InvalidJob(f"worker {job.worker} needs the address of worker {missing[0]} in peers")
+    if higher and job.listen is None:
+        raise InvalidJob(
+            f"worker {job.worker} needs an address to listen on: worker {min(higher)} connects to it"
+        )
+    tls = _tls(job.tls)
+    listener = None
+    if higher and job.listen is not None:
+        try:
+            listener = DirectListener(
+                _endpoint(job.listen), tls=tls, on_refused=lambda error: say(f"not let in: {error}")
+            )
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot listen on {job.listen}: {error.strerror}") from error
+        say("listens on {}:{}".format(*listener.address))
+    ways = {other: DirectTransport(_endpoint(job.peers[str(other)]), tls=tls) for other in lower}
+    return Meeting(job.worker, fingerprint, ways, higher, listener, say)
+
+
+def _endpoint(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _tls(files: TlsFiles | None) -> Tls | None:
+    from isthmus.transport.wires import Tls
+
+    if files is None:
+        return None
+    return Tls(Path(files.certificate), Path(files.key), Path(files.authority), frozenset(files.peers))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train one worker's slices to the end; return the exit code."""
+    from isthmus.errors import AttemptLost
+
+    (path,) = sys.argv[1:] if arguments is None else arguments
+
+    def say(line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    try:
+        job = documents.decode(SlicedTraining, Path(path).read_bytes(), path)
+        trainer, meeting = worker_of(job, say)
+        try:
+            trainer.run()
+        finally:
+            meeting.close()
+    except AttemptLost as error:
+        say(f"AttemptLost: {error}")
+        return LOST_CODE
+    except IsthmusError as error:
+        say(f"{type(error).__name__}: {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
