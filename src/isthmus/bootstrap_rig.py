@@ -111,7 +111,8 @@ def rig_agent(
     """
     from isthmus.rig.agent import Agent
     from isthmus.rig.data_roots import data_roots
-    from isthmus.rig.gpus import share
+    from isthmus.rig.gpus import nvml, share
+    from isthmus.rig.power import joules
     from isthmus.rig.services import RigSettings
     from isthmus.rig.settings import read_if_there
 
@@ -135,6 +136,7 @@ def rig_agent(
         cache_folder=Path(file.cache_folder) if file.cache_folder else None,
         cache_bytes=file.cache_bytes,
         accelerators=len(own.ids),
+        joules=joules(Path("/"), nvml()),
     )
     return Agent(settings, _rig_services(device, outputs), runner, report, when_idle=look.if_due)
 

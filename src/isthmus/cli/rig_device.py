@@ -18,8 +18,10 @@ from isthmus.cli.output import Output
 from isthmus.errors import Refused
 from isthmus.model.blob import Name
 from isthmus.model.device import Accelerator, DeviceDescriptor, device_schema
+from isthmus.model.own_cost import OwnCost
 from isthmus.model.units import format_bytes, format_usd
 from isthmus.planning.cloud_devices import cloud_device, is_cloud_device
+from isthmus.planning.rig_rate import rig_rate
 from isthmus.rig import settings
 
 USAGES = {"training": ("training",), "inference": ("inference",), "both": ("training", "inference")}
@@ -151,15 +153,31 @@ def shown(device: DeviceDescriptor) -> str:
         "unsupported": ", ".join(device.unsupported) or "-",
         "price_per_hour_usd": format_usd(device.price_per_hour_usd) if device.price_per_hour_usd else "-",
         "power_watts": f"{device.power_watts:g} W" if device.power_watts else "-",
+        "measured_watts": f"{device.measured_watts:g} W" if device.measured_watts else "-",
         "seen_at": device.seen_at,
     }
+    if device.cost is not None:
+        rows["cost"] = _cost(device.cost, device)
     for name, found in device.overrides.items():
+        if name == settings.PRICE:
+            rows[name] += f" (given, in place of the {format_usd(found)} that its cost makes)"
+            continue
         text = found if isinstance(found, str | int | float) else json.dumps(msgspec.to_builtins(found))
         rows[name] = f"{rows.get(name, '')} (overridden; discovered: {text})"
     rows |= {f"{name}, does not fit": why for name, why in device.unfit_frameworks.items()}
     rows |= {f"{name}, not measured": why for name, why in device.not_measured.items()}
     width = max(map(len, rows))
     return "\n".join([device.id, *(f"  {name.ljust(width)}  {text}" for name, text in rows.items())])
+
+
+def _cost(cost: OwnCost, device: DeviceDescriptor) -> str:
+    """Return what an hour of use costs, and what that is made of."""
+    rate = rig_rate(cost, power_watts=device.power_watts, measured_watts=device.measured_watts)
+    return (
+        f"{format_usd(rate.usd)} an hour of use: {format_usd(rate.machine_usd)} for the machine "
+        f"({format_usd(cost.purchase_usd)} over {cost.life_years:g} years, in use {cost.utilisation:.0%} of them), "
+        f"{format_usd(rate.energy_usd)} for energy at {format_usd(cost.tariff_usd_per_kwh)} a kWh"
+    )
 
 
 def _gpus(found: Sequence[Accelerator]) -> str:

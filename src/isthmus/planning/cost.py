@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+from typing import Annotated
 
 import msgspec
+
+from isthmus.errors import InvalidDocument
 
 KMS_KEYS = 2
 ALARM_METRICS = 9
@@ -17,10 +20,11 @@ ALARM_METRICS = 9
 
 
 class Price(msgspec.Struct, frozen=True):
-    """A list price and where it stands."""
+    """A price and where it stands. ``as_of``: when, if not when its list says."""
 
-    usd: float
+    usd: Annotated[float, msgspec.Meta(ge=0)]
     source: str
+    as_of: str = ""
 
 
 class PriceList(msgspec.Struct, frozen=True):
@@ -30,6 +34,27 @@ class PriceList(msgspec.Struct, frozen=True):
     currency: str
     as_of: str
     prices: dict[str, Price]
+
+    @property
+    def name(self) -> str:
+        """Whose prices these are."""
+        return f"list prices of {self.region}, {self.as_of}"
+
+    def replaced(self, own: PriceList) -> PriceList:
+        """Return this list with prices of one's own in place of those that they name.
+
+        Raises:
+            InvalidDocument: there is no such price, or another currency.
+        """
+        if own.currency != self.currency:
+            raise InvalidDocument(f"prices need to be in {self.currency}; these are in {own.currency}")
+        if unknown := sorted(set(own.prices) - set(self.prices)):
+            raise InvalidDocument(
+                f"there is no price {unknown[0]} to replace; there are {', '.join(sorted(self.prices))}"
+            )
+        return msgspec.structs.replace(
+            self, region=own.region, as_of=own.as_of, prices=self.prices | own.prices
+        )
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -81,5 +106,5 @@ def cost_of(usage: Usage, *, request_gb_seconds: float = 0.05) -> Cost:
         total_usd=steps + functions + rig,
         per_thousand_requests_usd=1000 * request,
         idle_per_month_usd=KMS_KEYS * price["kms_key_month"] + ALARM_METRICS * price["alarm_metric_month"],
-        prices=f"list prices of {listed.region}, {listed.as_of}",
+        prices=listed.name,
     )

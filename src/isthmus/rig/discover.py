@@ -24,6 +24,7 @@ from isthmus import __version__
 from isthmus.errors import InvalidInput
 from isthmus.model.device import DeviceDescriptor, Kind, Usage
 from isthmus.rig import containers, definitions, gpus, hardware
+from isthmus.rig.power import measured_watts
 from isthmus.rig.settings import RigFile, apply
 
 USAGE: dict[Kind, tuple[Usage, ...]] = {"rig": ("training",), "edge": ("inference",)}
@@ -85,6 +86,7 @@ def describe(
         software=software(),
         price_per_hour_usd=price_per_hour_usd,
         power_watts=power_watts,
+        measured_watts=measured_watts(folder),
         queue_url=queue_url,
         seen_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         not_measured=missing,

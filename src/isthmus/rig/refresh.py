@@ -53,7 +53,8 @@ def look_again(
         now=now,
         kind=file.kind or before.kind,
         queue_url=before.queue_url,
-        price_per_hour_usd=before.price_per_hour_usd,
+        # What [cost] made of it goes with [cost].
+        price_per_hour_usd=0.0 if before.cost else before.price_per_hour_usd,
         power_watts=before.power_watts,
         machine=machine,
     )
@@ -79,10 +80,14 @@ def _said(registered: DeviceDescriptor, folder: Path) -> settings.RigFile:
 
     A device may have an agent for each GPU, and the file is where it joined.
     """
-    if (folder / settings.FILE).is_file():
-        return settings.read(folder / settings.FILE)
     names = settings.RigFile.__struct_fields__
+    if (folder / settings.FILE).is_file():
+        file = settings.read(folder / settings.FILE)
+        if settings.PRICE in registered.overrides and file.price_per_hour_usd is None:
+            return msgspec.structs.replace(file, price_per_hour_usd=registered.price_per_hour_usd)
+        return file
     given = {name: getattr(registered, name) for name in registered.overrides if name in names}
+    given["cost"] = registered.cost
     return msgspec.structs.replace(settings.NOTHING, **given)
 
 

@@ -43,7 +43,8 @@ class RigSettings:
     how many GPUs the agent has; what needs more is left to another one. None: it takes whatever comes.
     ``cache_folder``: another place for the cache, which several agents may share; ``cache_bytes``: its limit
     (None: half of what the disk has for it); ``data_roots``: by name, folders whose datasets are read in place;
-    ``connections``: downloads at once, with one no thread is started.
+    ``connections``: downloads at once, with one no thread is started. ``joules``: what counts those that the machine
+    takes, where something tells them.
     """
 
     rig: str
@@ -61,6 +62,7 @@ class RigSettings:
     cache_bytes: int | None = None
     data_roots: Mapping[str, Path] = field(default_factory=dict)
     connections: int = CONNECTIONS
+    joules: Callable[[], float] | None = None
 
 
 def persistently(call: Callable[[], T], clock: Clock, give_up: Callable[[], bool], report: Report) -> T:

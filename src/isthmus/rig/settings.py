@@ -19,8 +19,11 @@ import msgspec
 from isthmus import documents
 from isthmus.errors import InvalidDocument, InvalidInput
 from isthmus.model.device import Accelerator, DeviceDescriptor, Link, Usage
+from isthmus.model.own_cost import OwnCost
+from isthmus.planning.rig_rate import rig_rate
 
 FILE = "rig.toml"
+PRICE = "price_per_hour_usd"
 DATA_ROOT = "data root "
 """Before a root's name, the key of ``not_measured`` that ``apply`` writes."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -36,7 +39,8 @@ class RigFile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     ``measure_rates``: false leaves out the minute of micro-benchmarks. ``cache_folder``: where datasets are kept,
     also for several agents; ``cache_bytes``: how much of them (docs/adr/0024). ``data_roots``: by name, folders whose
-    datasets are read in place; the descriptor has the names alone (docs/adr/0030).
+    datasets are read in place; the descriptor has the names alone (docs/adr/0030). ``cost``: what the price per hour is
+    reckoned from, unless that is given.
     """
 
     measure_rates: bool | None = None
@@ -48,6 +52,7 @@ class RigFile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     zone: Text | None = None
     usage: tuple[Usage, ...] | None = None
     price_per_hour_usd: Amount | None = None
+    cost: OwnCost | None = None
     power_watts: Amount | None = None
     arch: Text | None = None
     cores: Count | None = None
@@ -78,7 +83,7 @@ class RigFile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 NOTHING = RigFile()
-GIVEN = frozenset({"kind", "zone", "usage", "price_per_hour_usd", "power_watts", "unsupported"})
+GIVEN = frozenset({"kind", "zone", "usage", "price_per_hour_usd", "cost", "power_watts", "unsupported"})
 """Nobody discovers these: they are given, and override nothing."""
 AGENTS_OWN = frozenset({"measure_rates", "cache_folder", "cache_bytes", "data_roots"})
 """What the agent does here; no part of the descriptor."""
@@ -145,6 +150,14 @@ def apply(device: DeviceDescriptor, settings: RigFile) -> DeviceDescriptor:
         for name, value in values.items()
         if name not in GIVEN and getattr(device, name) != value
     }
+    if settings.cost is not None:
+        watts = values.get("power_watts", device.power_watts)
+        rate = rig_rate(settings.cost, power_watts=watts, measured_watts=device.measured_watts)
+        reckoned = {PRICE: round(rate.usd, 6)}
+        if settings.price_per_hour_usd is None:
+            values |= reckoned
+        else:
+            replaced |= reckoned
     found = msgspec.structs.replace(device, **values, overrides=replaced)
     return _with_data_roots(found, settings.data_roots) if settings.data_roots is not None else found
 

@@ -16,6 +16,7 @@ from isthmus.errors import Conflict
 from isthmus.model import layout
 from isthmus.model.execution import Ending
 from isthmus.ports import Events, Item, Records
+from isthmus.workflows import attempts_planned, keep_ledger
 from isthmus.workflows.explain_failure import explain
 
 JOB_KEY_CHARACTERS = 40
@@ -136,6 +137,8 @@ def record_outcome(change: Change, *, records: Records, events: Events, now: str
     known = order is not None and "order" not in before and _says(before, ended)
     if not _write(pk, ended, order, records):
         return _on_record(records.get(pk, layout.STATE) or {})
+    keep_ledger.close(change.job_key, records, now=datetime.datetime.fromisoformat(now).timestamp())
+    attempts_planned.forget(change.job_key, records)
     if not known:
         _publish(change.job_key, ended, records, events)
     if order is not None:

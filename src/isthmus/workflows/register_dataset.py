@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from isthmus import documents
@@ -20,6 +22,7 @@ from isthmus.model.job import MAX_QUEUE_SECONDS, Import, Job, Training
 from isthmus.model.messages import DEFAULT_PRIORITY, DEFAULT_TEAM
 from isthmus.model.units import format_bytes
 from isthmus.ports import BlobStore, Records
+from isthmus.workflows import keep_ledger
 from isthmus.workflows.compose_file import compose_file
 from isthmus.workflows.in_place import check_policy
 from isthmus.workflows.loading import load_own_policy
@@ -75,6 +78,9 @@ def register_dataset(
     size = sum(file.size_bytes for file in manifest.files)
     _record(manifest, job, job_key, manifest_key, size, records, now)
     kind = "import" if isinstance(job.source, Import) else "training"
+    if kind == "import":
+        whose = keep_ledger.Whose(model=job.model, team=team_of(job))
+        keep_ledger.open_import(job_key, whose, now=datetime.fromisoformat(now).timestamp(), records=records)
     return Registered(job.model, manifest.dataset, kind, len(manifest.files), size)
 
 

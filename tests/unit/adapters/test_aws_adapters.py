@@ -21,6 +21,7 @@ from isthmus.adapters.aws.functions import LambdaFunctions
 from isthmus.adapters.aws.records import DynamoRecords
 from isthmus.adapters.aws.session import IMPATIENT, client
 from isthmus.adapters.aws.usage import usage_of
+from isthmus.bootstrap_costs import used_by
 from isthmus.errors import (
     Conflict,
     DigestMismatch,
@@ -306,3 +307,11 @@ def test_usage_is_counted_from_the_history() -> None:
         usage = usage_of("arn:execution", 60.0, 2.0)
     assert (usage.state_transitions, usage.lambda_requests) == (2, 1)
     assert usage.lambda_gb_seconds == pytest.approx(2 * 0.5)
+    with answers("stepfunctions") as stub, answers("lambda") as functions:
+        stub.add_response("get_execution_history", {"events": events})
+        functions.add_response("get_function_configuration", {"MemorySize": 512}, {"FunctionName": "f"})
+        used = used_by("arn:execution", running=True)
+    assert used is not None
+    # The state that asks is on its way, and the last one follows it.
+    assert (used.state_transitions, used.lambda_requests) == (3, 2)
+    assert used.lambda_gb_seconds == usage.lambda_gb_seconds

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
+from isthmus.adapters.aws.errors import passing_trouble
 from isthmus.adapters.aws.session import client
 from isthmus.planning.cost import Usage
 
 ENDED = ("TaskSucceeded", "TaskFailed", "TaskTimedOut")
 
 
+@passing_trouble("Step Functions")
 def usage_of(execution_arn: str, rig_seconds: float, rig_price_per_hour_usd: float) -> Usage:
     """Count state transitions and the functions' GB-seconds, nested executions included."""
-    transitions, requests, gb_seconds = _count(execution_arn)
+    transitions, requests, gb_seconds = _count(execution_arn, functools.cache(_memory_gb))
     return Usage(transitions, requests, gb_seconds, rig_seconds, rig_price_per_hour_usd)
 
 
-def _count(arn: str) -> tuple[int, int, float]:
+def _count(arn: str, memory_gb: Callable[[str], float]) -> tuple[int, int, float]:
     pages = client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
     events = [event for page in pages for event in page["events"]]
     transitions = sum(event["type"].endswith("StateEntered") for event in events)
@@ -33,10 +37,10 @@ def _count(arn: str) -> tuple[int, int, float]:
         if details["resource"] == "invoke":
             requests += 1
             seconds = (event["timestamp"] - start["timestamp"]).total_seconds()
-            gb_seconds += seconds * _memory_gb(parameters["FunctionName"])
+            gb_seconds += seconds * memory_gb(parameters["FunctionName"])
         elif details["resource"].startswith("startExecution") and event["type"] == "TaskSucceeded":
             nested = json.loads(event["taskSucceededEventDetails"]["output"])["ExecutionArn"]
-            more = _count(nested)
+            more = _count(nested, memory_gb)
             transitions, requests, gb_seconds = (
                 transitions + more[0],
                 requests + more[1],
