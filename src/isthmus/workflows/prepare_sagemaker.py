@@ -15,7 +15,7 @@ from isthmus.model import layout
 from isthmus.model.cloud import CloudTraining
 from isthmus.model.dataset import Manifest
 from isthmus.model.job import Job, Training
-from isthmus.model.messages import AttemptState
+from isthmus.model.messages import DEFAULT_TEAM, AttemptState
 from isthmus.model.plan import Plan
 from isthmus.planning.choice import offer_name
 from isthmus.ports import BlobStore, Records
@@ -114,7 +114,7 @@ def prepare_sagemaker(
         stopping=_stopping(plan),
         spot=plan.spot,
         experiment=_experiment(settings, name),
-        tags=_tags(stack, job_key, job),
+        tags=_tags(stack, job_key, job, records),
     )
 
 
@@ -264,8 +264,9 @@ def _experiment(settings: CloudTraining, name: str) -> dict[str, str]:
     return shown | ({"ExperimentName": settings.experiment} if settings.experiment else {})
 
 
-def _tags(stack: str, job_key: str, job: Job) -> list[dict[str, str]]:
+def _tags(stack: str, job_key: str, job: Job, records: Records) -> list[dict[str, str]]:
+    # The team stands in the job's record: the registered job is the same for every team.
+    record = records.get(layout.job_pk(job_key), layout.STATE) or {}
     tags = {layout.STACK_TAG: stack, "isthmus:job": job_key, "isthmus:model": job.model}
-    if job.team is not msgspec.UNSET:
-        tags["isthmus:team"] = job.team
+    tags["isthmus:team"] = str(record.get("team", DEFAULT_TEAM))
     return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -174,6 +174,7 @@ def test_what_is_prepared_is_a_request_that_sagemaker_takes(cloud: Cloud) -> Non
     assert (prepared.spot, prepared.stopping) == (True, limits)
     assert prepared.checkpoints == f"s3://data/checkpoints/{cloud.key}/sagemaker/"
     assert {"Key": "isthmus:job", "Value": cloud.key} in prepared.tags
+    assert {"Key": "isthmus:team", "Value": "default"} in prepared.tags
 
 
 def test_the_container_is_given_the_code_and_the_names_of_the_data(cloud: Cloud) -> None:
