@@ -28,7 +28,8 @@ def handler(event: dict[str, Any], context: object) -> Any:
         submitted_at=submitted_at(event),
         after_loss=loss(event.get("lost", 0), event.get("failure", {})),
         redrives=event.get("redrives", 0),
-        zone=settings.bucket_zone,
+        # A machine of before SageMaker was asked, which a redrive still runs, knows a rig's queue alone.
+        zone=settings.bucket_zone if event.get("clouds") else "",
         now=bootstrap.clock().now(),
         blobs=bootstrap.blobs(settings.bucket),
         records=bootstrap.records(settings.table),

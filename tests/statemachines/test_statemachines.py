@@ -23,6 +23,7 @@ SERVICE_ERRORS = ("States.", "Lambda.", "SQS.", "Sqs.", "SageMaker.", "StepFunct
 GOES_ON = {
     ("train_and_deploy", "TrainOnRig"): {"CountLostAttempt"},
     ("train_and_deploy", "TrainOnSageMaker"): {"CollectModel"},
+    ("train_and_deploy", "PrepareSagemaker"): {"CountLostAttempt"},
     ("train_and_deploy", "CollectModel"): {"CountLostAttempt"},
     ("deploy_cloud", "StageModel"): {"GiveBack"},
     ("deploy_cloud", "ProveModel"): {"GiveBack"},

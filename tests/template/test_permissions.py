@@ -160,6 +160,7 @@ NEEDS: dict[str, Needs] = {
         "s3:GetObject": ["jobs/*"],
         "dynamodb:GetItem": ["SAGEMAKER#", "JOB#", "DATASET#", "MODEL#", "SETTINGS"],
         "dynamodb:Query": ["RIGS", "PLANNED"],
+        "sagemaker:DescribeTrainingJob": [TRAINING_JOBS],
         "sagemaker:StopTrainingJob": [TRAINING_JOBS],
     },
     "TrainOnRigFunction": {

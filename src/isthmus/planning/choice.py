@@ -37,7 +37,8 @@ class Outlook:
 
     ``waits``: by device, until what was given to it before is done. ``took``: by device, how long the last training of
     this model took. ``left``: until the training shall be over, None: nobody said. ``tried``: by an offer's name, why
-    it is not to be had any more. ``spot``: whether it may be used at all.
+    it is not to be had any more. ``spot``: whether it may be used at all. ``unfit``: why SageMaker would not take the
+    job, empty: it would.
     """
 
     waits: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -45,6 +46,7 @@ class Outlook:
     left: float | None = None
     tried: Mapping[str, str] = dataclasses.field(default_factory=dict)
     spot: bool = True
+    unfit: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +110,8 @@ def choose(
     able: list[_Offer] = []
     for device in devices:
         reason = refusal(job, training, device, policy, in_place)
+        if reason is None and outlook.unfit and device.kind == "sagemaker":
+            reason = str, (outlook.unfit,)
         if reason is not None:
             refused.append((device.id, reason))
             continue

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from isthmus import documents
-from isthmus.errors import InvalidModel, MissingFile
+from isthmus.errors import InvalidModel
 from isthmus.model.bundle import MODEL_FILE, BundleFile
 from isthmus.model.judgement import JUDGEMENT_FILE
 from isthmus.model.output import CURVES_FILE, OUTPUT_FILE, Output
@@ -56,12 +56,17 @@ def _members(
 ) -> Iterator[tuple[str, Path]]:
     """Unpack regular files of an archive: those of ``names``, None: all. No archive: none."""
     archive = folder.with_suffix(".tar.gz")
-    try:
-        blobs.download(key, archive)
-    except MissingFile:
+    packed = blobs.info(key)
+    if packed is None:
         return
+    if packed.size_bytes > MAX_BYTES:
+        raise InvalidModel(
+            f"{key} is {format_bytes(packed.size_bytes)}; at most {format_bytes(MAX_BYTES)} is taken: leave less in "
+            "SM_MODEL_DIR and SM_OUTPUT_DATA_DIR"
+        )
     left = MAX_BYTES
     try:
+        blobs.download(key, archive)
         with tarfile.open(archive, "r:gz") as opened:
             for member in opened:
                 name = PurePosixPath(member.name).as_posix()

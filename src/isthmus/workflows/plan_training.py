@@ -19,6 +19,7 @@ from isthmus.model.plan import Plan
 from isthmus.model.units import utc_milliseconds
 from isthmus.planning.choice import Choice, Outlook, choose
 from isthmus.planning.cloud_devices import SAGEMAKER, instance_type, training_devices
+from isthmus.planning.training_request import unfit
 from isthmus.ports import BlobStore, Devices, Item, Records
 from isthmus.workflows import attempts_planned, keep_ledger
 from isthmus.workflows.explain_failure import explain
@@ -101,7 +102,7 @@ def plan_training(
         queue_url=plan.queue_url,
         fencing=fencing,
         heartbeat_seconds=training.offline_tolerance_seconds,
-        queue_deadline_seconds=training.queue_deadline_seconds,
+        queue_deadline_seconds=_queue_deadline(training, left),
         deadline_seconds=max(plan.max_runtime_seconds, plan.max_wait_seconds) + TRANSFER_SECONDS,
         team=team,
         submitted_at=utc_milliseconds(submitted_at),
@@ -162,6 +163,7 @@ def choose_device(
         left=left,
         tried=attempts_planned.tried(job_key, redrives, records),
         spot=settings is None or settings.spot,
+        unfit=unfit(training, (file.channel for file in manifest.files)),
     )
     there = [*devices.list(), *_cloud(job, settings, zone)]
     return choose(job, training, there, load_policy(records, manifest.dataset), outlook, in_place)
@@ -182,6 +184,12 @@ def _left(job: Job, submitted_at: str, redrives: int, now: float) -> float | Non
     if redrives or not submitted_at:
         return float(within)
     return within - (now - datetime.datetime.fromisoformat(submitted_at).timestamp())
+
+
+def _queue_deadline(training: Training, left: float | None) -> int:
+    """Return how long the attempt may wait for a rig: not past what is left of the time that the job was given."""
+    longest = training.queue_deadline_seconds
+    return longest if left is None else max(1, min(longest, int(left)))
 
 
 def _plan(job_key: str, fencing: int, choice: Choice, training: Training, left: float | None) -> Plan:

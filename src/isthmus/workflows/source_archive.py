@@ -12,6 +12,7 @@ import json
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -67,7 +68,8 @@ def _code(path: Path, entry_point: str) -> Iterator[tuple[str, bytes, int]]:
             for entry in entries:
                 executable = entry.external_attr >> 16 & stat.S_IXUSR
                 yield entry.filename, archive.read(entry), 0o755 if executable else 0o644
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    # RuntimeError: an entry is encrypted.
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
         raise InvalidJob(f"the code archive cannot be unpacked: {error}") from error
 
 

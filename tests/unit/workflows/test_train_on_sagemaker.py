@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.session import Session
 from botocore.validate import ParamValidator
+from msgspec.structs import replace
 from workflow_world import World, device, onnx_model
 
 from isthmus import documents
@@ -27,12 +28,14 @@ from isthmus.errors import (
 )
 from isthmus.frameworks.contained import JOB_FILE
 from isthmus.model import layout
+from isthmus.model.blob import BlobRef
 from isthmus.model.checkpoint import Checkpoint, CheckpointFile
 from isthmus.model.cloud import CloudTraining
 from isthmus.model.device import DeviceDescriptor
-from isthmus.model.job import Job, Wishes
+from isthmus.model.job import Framework, Job, Training, Wishes
 from isthmus.model.messages import Work
 from isthmus.model.plan import Plan
+from isthmus.planning.training_request import unfit
 from isthmus.ports import TrainingJobStatus
 from isthmus.rig import lease
 from isthmus.workflows import attempts_planned, cloud_checkpoints
@@ -445,10 +448,10 @@ def test_a_later_attempt_has_the_checkpoints(cloud: Cloud) -> None:
 # ------------------------------------------------------------------ interrupted
 
 
-def interrupted(cloud: Cloud, *devices: DeviceDescriptor) -> tuple[str, str]:
+def interrupted(cloud: Cloud, *devices: DeviceDescriptor, now_is: str = "Interrupted") -> tuple[str, str]:
     """Return what is decided of an interrupted job, and how it is then."""
     name = cloud.begin().name
-    cloud.ends(name, "InProgress", passed=("Training", "Interrupted"))
+    cloud.ends(name, "InProgress", secondary=now_is, passed=("Training", "Interrupted"))
     registered = RegisteredDevices(cloud.world.records)
     for entry in devices:
         registered.register(entry)
@@ -468,6 +471,46 @@ def test_an_interrupted_job_is_stopped_if_a_rig_takes_it_and_else_left_to_sagema
     assert interrupted(Cloud(world), device()) == ("stopped", "Stopped")
     wishing = Cloud(world, wishes=Wishes(run_on="sagemaker"))
     assert interrupted(wishing, device()) == ("left", "InProgress")
+
+
+def test_an_interrupted_job_is_left_where_its_time_is_short_or_the_rig_is_not_free(world: World) -> None:
+    hurried = Cloud(world, wishes=Wishes(within_seconds=7200))
+    assert interrupted(hurried, device()) == ("left", "InProgress")
+    busy = Cloud(world)
+    at_work = {"fencing": 1, "device": device().id, "expires_at": NOW + 10_000, "expected_seconds": 9000}
+    world.records.put({"pk": layout.PLANNED, "sk": "another", **at_work})
+    assert interrupted(busy, device()) == ("left", "InProgress")
+
+
+def test_an_event_that_comes_late_stops_no_job_that_trains_again(cloud: Cloud) -> None:
+    assert interrupted(cloud, device(), now_is="Training") == ("left", "InProgress")
+
+
+LONG = {f"h{number}": 1 for number in range(99)}
+
+
+@pytest.mark.parametrize(
+    ("training", "files", "why"),
+    [
+        ({}, [f"class{n}/x.npy" for n in range(20)], "takes 19 channels"),
+        ({}, ["class 0/x.npy"], "a first folder of the dataset is 'class 0'"),
+        ({}, ["isthmus_code/x.npy"], "and not isthmus_code"),
+        ({"deadline_seconds": 29 * 86_400}, ["train/x.npy"], "SageMaker trains for 28 days"),
+        ({"hyperparameters": {"note": "x" * 3000}}, ["train/x.npy"], "note has more"),
+        ({"hyperparameters": LONG}, ["train/x.npy"], "takes 98 hyperparameters"),
+    ],
+)
+def test_what_sagemaker_would_refuse_is_not_planned_for_it(
+    training: dict[str, Any], files: list[str], why: str
+) -> None:
+    wanted = Training(
+        framework=Framework(name="mxnet", version="1.9.1"),
+        entry_point="train.py",
+        code=BlobRef(key="code.zip", sha256="0" * 64, size_bytes=1),
+        **training,
+    )
+    assert why in unfit(wanted, (name.partition("/")[0] for name in files))
+    assert unfit(replace(wanted, deadline_seconds=60, hyperparameters={}), ["train", "test"]) == ""
 
 
 def test_a_job_that_nobody_waits_for_is_left(cloud: Cloud) -> None:
