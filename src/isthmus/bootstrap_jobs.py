@@ -35,6 +35,7 @@ def local_run(
         InvalidJob, InvalidInput: as ``prepare``.
     """
     from isthmus import documents
+    from isthmus.adapters.system import SystemThreads
     from isthmus.model.job import Job
     from isthmus.rig.local_run import LocalJob, LocalRun
     from isthmus.workflows.push_dataset import prepare
@@ -43,11 +44,11 @@ def local_run(
     folder.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
     try:
-        prepared = prepare(given.dataset, given.folder, given.job, given.base, home)
+        prepared = prepare(given.dataset, given.folder, given.job, given.base, home, installs=python is None)
         job = documents.decode(Job, (home / "job.json").read_bytes(), "the job")
         files = prepared.manifest.files
         local = LocalJob(home=home, job=job, code=home / "code.zip", data=given.folder, files=files, out=out)
-        return LocalRun(local, _runner(folder, python, report), on_line)
+        return LocalRun(local, _runner(folder, python, report), SystemThreads(), on_line)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="over the job's hyperparameters; a value as in YAML: 3, 0.1, true, adam",
+        help="over the job's hyperparameters; a value as in YAML: 3, 0.1, 1e-3, true, adam",
     )
     verb.add_argument("--out", type=Path, help="where what it leaves goes (default: NOTEBOOK.run)")
     verb.add_argument("--in-place", metavar="ROOT[/FOLDER]", help="as isthmus dataset push")
@@ -62,7 +63,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
         data=options.data,
         name=options.name,
         on=options.on,
-        parameters=dict(_parameter(text) for text in options.parameter),
+        parameters=dict(parameter(text) for text in options.parameter),
         out=options.out,
         stack=options.stack,
         in_place=options.in_place,
@@ -80,7 +81,8 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     return 0 if status in GOOD_ENDS else 1
 
 
-def _parameter(text: str) -> tuple[str, Value]:
+def parameter(text: str) -> tuple[str, Value]:
+    """Return name and value of ``NAME=VALUE``, the value as in YAML. Raises InvalidInput: it is not of that form."""
     import yaml
 
     name, equals, value = text.partition("=")
@@ -90,7 +92,16 @@ def _parameter(text: str) -> tuple[str, Value]:
         read = None
     if not name or not equals or not isinstance(read, str | int | float | bool):
         raise InvalidInput(f"a parameter needs a name and one value, as in epochs=3; {text!r} is none")
-    return name, read
+    return name, _number(read) if read == value.strip() else read
+
+
+def _number(text: Value) -> Value:
+    """Return the number that a text is to anybody but YAML 1.1, whose floats need a dot: ``1e-3``."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
 
 
 def _ended(handle: LocalHandle | StackHandle, status: str) -> tuple[dict[str, Any], str]:

@@ -16,6 +16,8 @@ MAX_LAMBDA_BYTES = 6 * MIB
 RESPONSE_ROOM_BYTES = 64 * 1024
 """The proxy envelope (status and headers) counts against it too."""
 
+FAULT = "fault"
+
 MAX_BINARY_BYTES = (MAX_LAMBDA_BYTES - RESPONSE_ROOM_BYTES) // 4 * 3
 """Of a response that travels as base64."""
 
@@ -58,7 +60,8 @@ def texts_of(event: Mapping[str, Any], name: str) -> dict[str, str]:
 
 
 def to_proxy(response: HttpResponse) -> dict[str, Any]:
-    """Translate to ``{statusCode, headers, body, isBase64Encoded}``; what is not text becomes base64.
+    """Translate to ``{statusCode, headers, body, isBase64Encoded}``, and ``fault`` of a broken bundle; what is not text
+    becomes base64.
 
     What Lambda cannot carry becomes a 413.
     """
@@ -70,6 +73,7 @@ def to_proxy(response: HttpResponse) -> dict[str, Any]:
         "headers": dict(response.headers),
         "body": base64.b64encode(response.body).decode() if packed else response.body.decode(),
         "isBase64Encoded": packed,
+        **({FAULT: response.fault} if response.fault else {}),
     }
 
 

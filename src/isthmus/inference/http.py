@@ -31,11 +31,13 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """``body`` is JSON, or what its content type says."""
+    """``body`` is JSON, or what its content type says. ``fault``: of a broken bundle, what failed (``fault_of``); it is
+    for a log, and no part of the answer."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = msgspec.field(default_factory=lambda: {"content-type": JSON})
+    fault: str = ""
 
     @property
     def is_text(self) -> bool:
@@ -48,7 +50,9 @@ def json_response(value: object, status: int = 200) -> HttpResponse:
     return HttpResponse(status, msgspec.json.encode(value))
 
 
-def error_response(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
+def error_response(
+    status: int, sentence: str, headers: Mapping[str, str] | None = None, *, fault: str = ""
+) -> HttpResponse:
     """Return an Open Inference Protocol error: ``{"error": sentence}``, the sentence cut if it is long."""
     body = msgspec.json.encode({"error": sentence[:MAX_ERROR_CHARACTERS]})
-    return HttpResponse(status, body, {"content-type": JSON, **(headers or {})})
+    return HttpResponse(status, body, {"content-type": JSON, **(headers or {})}, fault)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from msgspec import UNSET
 
 from isthmus.errors import InvalidModel, InvalidRequest, PayloadTooLarge, UnknownModel, WrongMethod
+from isthmus.inference.fault import fault_of
 from isthmus.inference.http import HttpRequest, HttpResponse, error_response, json_response
 from isthmus.inference.infer import infer
 from isthmus.inference.messages import ModelMetadata, ModelReady, ServerReady
@@ -42,7 +43,7 @@ def handle(
     except InvalidRequest as error:
         return error_response(error.status, str(error))
     except InvalidModel as error:
-        return error_response(500, str(error))
+        return error_response(500, str(error), fault=fault_of(error))
 
 
 def _answer(route: Route, request: HttpRequest, models: Models, max_request_bytes: int) -> HttpResponse:

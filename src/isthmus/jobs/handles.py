@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ class LocalHandle:
         Raises:
             MissingFile: it runs still, or is no notebook, or ended before a cell ran.
         """
-        return _there(self.out, self.entry, f"its log is in {self.out}")
+        return _there(self.out, self.entry, self._run.left, f"its log is in {self.out}")
 
 
 class StackHandle:
@@ -146,14 +146,15 @@ class StackHandle:
                 f"the executed {self.entry} may not leave its rig by the data policy: it stays on {fetched.rig}, in "
                 f"{fetched.withheld}"
             )
-        return _there(self.out, self.entry, f"see `isthmus job show {self.job_key}`")
+        return _there(self.out, self.entry, fetched.files, f"see `isthmus job show {self.job_key}`")
 
 
-def _there(out: Path, entry: str, otherwise: str) -> Path:
+def _there(out: Path, entry: str, left: Collection[str], otherwise: str) -> Path:
+    """Return where the executed notebook is, if it is among what this run left: another's may lie there too."""
     if not is_notebook(entry):
         raise MissingFile(f"{entry} is a script, which leaves no notebook")
     path = out / DATA / entry
-    if not path.is_file():
+    if f"{DATA}{entry}" not in left or not path.is_file():
         raise MissingFile(
             f"{entry} left no executed notebook in {out}: it ended before a cell ran; {otherwise}"
         )

@@ -10,6 +10,7 @@ from typing import Any
 from isthmus import bootstrap, bootstrap_jobs
 from isthmus.errors import InvalidInput, InvalidJob
 from isthmus.jobs.handles import LocalHandle, StackHandle
+from isthmus.sync import run_folder
 from isthmus.workflows.in_place import locate
 from isthmus.workflows.job_file import read_job
 from isthmus.workflows.submit_job import LOCAL, PLACES, Submission
@@ -39,12 +40,13 @@ def submit(
     it. ``job`` is a job as ``isthmus dataset push`` takes it, as a mapping or a YAML file: its ``source.entry_point``
     and ``source.code`` may be left out. ``data`` is the dataset's folder, ``name`` its name. ``on``: ``local``, ``rig``
     or ``sagemaker``; None: where the planner places it. ``parameters`` go over the job's hyperparameters. ``out``:
-    where what it leaves goes, ``<stem>.run`` by default. ``in_place`` and ``zone``: as ``isthmus dataset push``.
+    where what it leaves goes, ``<stem>.run`` by default; what earlier runs left there is removed, and it is packed
+    with no code. ``in_place`` and ``zone``: as ``isthmus dataset push``.
     ``python``: for ``local``, an interpreter of one's own, instead of the environment of the job's framework. ``say``
     hears what is prepared and, of a job that runs here, what it prints.
 
     Raises:
-        InvalidInput: no such place, or an argument that does not go with it.
+        InvalidInput: no such place, an argument that does not go with it, or an ``out`` that has code.
         InvalidJob: the job does not fit its schema, its code or its notebook's parameters.
         PolicyViolation: the data may not go where they would.
         EnvironmentProblem: there is no such stack.
@@ -53,7 +55,8 @@ def submit(
         raise InvalidInput(f"a job runs on {', '.join(PLACES)}; {on!r} is none of them")
     entry = Path(path)
     written, base = job_of(entry, job, parameters or {}, on)
-    folder = Path(out) if out is not None else Path(f"{entry.stem}.run")
+    folder = Path(out) if out is not None else Path(f"{entry.stem}{run_folder.SUFFIX}")
+    run_folder.check_apart(folder, base / str(written["source"]["code"]))
     if on == LOCAL:
         if in_place is not None:
             raise InvalidInput(
@@ -91,6 +94,7 @@ def _on_stack(
         bootstrap.bucket_zone(outputs),
         lambda file, number, total: say(f"{number}/{total}  {file}"),
     )
+    run_folder.clear(out)
     pipeline, clock = bootstrap.pipeline(outputs), bootstrap.clock()
     return StackHandle(pushed.job_key, entry.name, out, pipeline, records, blobs, clock)
 

@@ -9,6 +9,8 @@ from isthmus.model.calls import Calls
 ENOUGH = 30
 """Calls from which on a version's rate is believed. Of 30 calls without a failure, the rate is below a tenth with 95%
 confidence: the rule of three (Hanley and Lippman-Hand, JAMA 249, 1983, pages 1743-1745)."""
+FEW = 5
+"""Calls below which what failed of them says next to nothing."""
 RISE = 2.0
 """How many times the rate of the version in service is tolerated: that version's failures may be its callers' doing."""
 NO_CALLS = Calls(0, 0)
@@ -38,9 +40,11 @@ def speaks_against(new: Calls, rate: float, old: Calls = NO_CALLS) -> bool:
 
     Where the version in service failed too, in fewer than ``ENOUGH`` calls, its rate is no part of ``rate``; then the
     failures must also be more than chance alone would share out between two versions that are equally good
-    (``odds_by_chance``, under ``DOUBT``): beside 29 of 29, 2 of 2 say nothing, and beside 1 of 29 they do.
+    (``odds_by_chance``, under ``DOUBT``): beside 29 of 29, 2 of 2 say nothing, and beside 1 of 29 they do. Fewer than
+    ``FEW`` calls excuse no version that has ``ENOUGH`` of its own: beside 1 of 1 no number of failures would be unlike.
     """
-    if old.errors and old.requests < ENOUGH and odds_by_chance(new, old) >= DOUBT:
+    excuses = old.requests >= FEW or new.requests < ENOUGH
+    if old.errors and old.requests < ENOUGH and excuses and odds_by_chance(new, old) >= DOUBT:
         return False
     if rate <= 0:
         return new.errors > 0

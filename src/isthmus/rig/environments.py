@@ -21,6 +21,7 @@ import isthmus
 from isthmus.errors import AttemptLost, EnvironmentProblem, InvalidJob
 from isthmus.model.device import DeviceDescriptor
 from isthmus.ports import Flag
+from isthmus.rig import packages
 from isthmus.rig.child import run_step
 from isthmus.rig.definitions import DEFINITIONS, Definition, definitions
 from isthmus.rig.fitness import unmet
@@ -123,16 +124,22 @@ class Environments:
             framework, _, version = name.rpartition("-")
             self.ensure(framework, version)
 
-    def ensure(self, framework: str, version: str, stop: Flag | None = None) -> Path:
+    def ensure(
+        self, framework: str, version: str, stop: Flag | None = None, requirements: Path | None = None
+    ) -> Path:
         """Return the interpreter of an environment, which is built if it is not there yet.
+
+        ``requirements``: a job's own packages, which make it another environment.
 
         Raises:
             AttemptLost: ``stop`` was set while it was built, or while another process built it.
-            InvalidJob: this rig has no such framework and version.
+            InvalidJob: this rig has no such framework and version, or no rig can install the job's packages.
             EnvironmentProblem: something is missing on this machine; the message says how to get it.
         """
         definition = self._matched(framework, version)
-        folder = self._root / f"{framework}-{version}-{definition.digest()[:16]}"
+        own = packages.read(requirements, definition) if requirements is not None else None
+        digest = own.digest(definition) if own is not None else definition.digest()
+        folder = self._root / f"{framework}-{version}-{digest[:16]}"
         interpreter = folder / "bin" / "python"
         if _is_complete(folder):
             _mark_used(folder)
@@ -140,7 +147,7 @@ class Environments:
         with _locked(self._root / f"{folder.name}.lock", stop):
             if not _is_complete(folder):
                 self._collect(folder)
-                self._build(definition, folder, interpreter, stop)
+                self._build(definition, folder, interpreter, stop, own)
         return interpreter
 
     def _collect(self, wanted: Path) -> None:
@@ -161,7 +168,14 @@ class Environments:
         names = ", ".join(f"{entry.framework} {entry.version}" for entry in available) or "none"
         raise InvalidJob(f"there is no training environment for {framework} {version}; there are: {names}")
 
-    def _build(self, definition: Definition, folder: Path, interpreter: Path, stop: Flag | None) -> None:
+    def _build(
+        self,
+        definition: Definition,
+        folder: Path,
+        interpreter: Path,
+        stop: Flag | None,
+        own: packages.Packages | None,
+    ) -> None:
         """Build in place, since a virtual environment cannot be moved: the marker is the commit point."""
         uv = find_uv(self._uv)
         shutil.rmtree(folder, ignore_errors=True)
@@ -172,10 +186,21 @@ class Environments:
         if definition.runs_on(sys.version_info[:2]):
             environment.setdefault("UV_PYTHON", os.path.realpath(sys.executable))
         self._run([uv, "sync", "--frozen", "--project", str(definition.folder)], environment, stop)
+        if own is not None:
+            self._install(own.command(uv, interpreter), environment, stop)
         self._progress(f"trying the training environment for {definition.framework} {definition.version}")
         command = [str(interpreter), "-P", "-c", _TRY_IMPORT, definition.framework]
         self._run(command, {"PATH": os.defpath, "PYTHONPATH": str(source_folder(self._root))}, stop)
         (folder / MARKER).write_text(definition.digest() + "\n", encoding="utf-8")
+
+    def _install(self, command: list[str], environment: dict[str, str], stop: Flag | None) -> None:
+        """Add a job's own packages; where no rig could, the fault is the job's."""
+        try:
+            self._run(command, environment, stop)
+        except EnvironmentProblem as error:
+            if any(fault in str(error) for fault in packages.JOBS_FAULTS):
+                raise InvalidJob(f"the job's {packages.FILE} cannot be installed: {error}") from error
+            raise
 
     def _run(self, command: list[str], environment: dict[str, str], stop: Flag | None) -> None:
         """Run a build step, passing its lines on as progress."""

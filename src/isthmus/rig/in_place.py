@@ -81,7 +81,15 @@ class InPlaceData:
         return self._home
 
     def place(self, folders: Layout, go_on: GoOn) -> None:
-        """Verify every file, and link it to where the training contract has it.
+        """Verify every file, and link it to where the training contract has it. Raises as ``verify``."""
+        for found in self.verify(go_on):
+            path = found.file.path
+            target = folders.data / (path if "/" in path else f"{found.file.channel}/{path}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(found.path)
+
+    def verify(self, go_on: GoOn) -> Sequence[Found]:
+        """Return the files, in the manifest's order, each read and right, or unchanged since.
 
         Raises:
             PolicyViolation: the dataset's policy does not let them be read here, or what comes of them be sent.
@@ -96,11 +104,7 @@ class InPlaceData:
             for found, sha256 in zip(unknown, self._digests(unknown, go_on), strict=True):
                 memory.remember(found, sha256)
                 self._check(found, sha256)
-        for found in self._files:
-            path = found.file.path
-            target = folders.data / (path if "/" in path else f"{found.file.channel}/{path}")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(found.path)
+        return self._files
 
     def _policy(self) -> DataPolicy:
         """Return the dataset's policy, which lets its data lie here and their model leave.
@@ -158,7 +162,8 @@ class InPlaceData:
             self._judge(job, folders, run_id, stop, kept)
         if not kept:
             return run
-        return dataclasses.replace(run, tail=f"what it printed may not leave the rig: there it is in {kept}")
+        tail = f"what it printed may not leave the rig: there it is in {kept}"
+        return dataclasses.replace(run, tail=tail, withheld=kept)
 
     def _withhold(self, folders: Layout, *, failed: bool) -> str:
         """Take out of the attempt's folder what may not leave; return where it is now, or an empty text."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from isthmus.frameworks.printed import keep_metrics, metrics_in
 from isthmus.model.dataset import DatasetFile
 from isthmus.model.job import Job, Training
 from isthmus.model.output import CURVES_FILE
-from isthmus.ports import TrainingRun
-from isthmus.rig import output
+from isthmus.ports import GoOn, Threads, TrainingRun
+from isthmus.rig import feeder, output
+from isthmus.rig.cache import CachedFile
 from isthmus.rig.contract import Layout
 from isthmus.rig.runner import Runner, TrainingRequest
+from isthmus.rig.streams import Stream, Streams
+from isthmus.sync import run_folder
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,31 @@ class LocalJob:
     out: Path
 
 
+class _Nothing:
+    """Where files would come from that are not there yet; here all are."""
+
+    def hand_out(self, files: Sequence[CachedFile], go_on: GoOn) -> Generator[Path]:
+        yield from ()
+
+
 class LocalRun:
     """One run, in a thread of its own: it can be followed, and stopped.
 
-    ``state``: RUNNING, then SUCCEEDED, FAILED (``cause`` says why) or ABORTED.
+    ``state``: RUNNING, then SUCCEEDED, FAILED (``cause`` says why) or ABORTED. ``left``: the files that it left in
+    ``out``, by their names in it, once it has ended.
     """
 
     def __init__(
-        self, given: LocalJob, runner: Runner, on_line: Callable[[str], None] = lambda line: None
+        self,
+        given: LocalJob,
+        runner: Runner,
+        threads: Threads,
+        on_line: Callable[[str], None] = lambda line: None,
     ) -> None:
         if not isinstance(given.job.source, Training):
             raise InvalidJob("needs a job that trains; this one imports a model, which runs nothing")
         self._given, self._training, self._runner, self._on_line = given, given.job.source, runner, on_line
+        self._threads = threads
         self._work = given.home.absolute() / "attempt"
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -59,9 +76,11 @@ class LocalRun:
         self._started = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="isthmus-local-run", daemon=True)
         self.state, self.cause, self.seconds = "RUNNING", "", 0.0
+        self.left: frozenset[str] = frozenset()
 
     def start(self) -> LocalRun:
-        """Begin."""
+        """Begin; what earlier runs left in ``out`` is removed."""
+        run_folder.clear(self._given.out)
         self._thread.start()
         return self
 
@@ -82,7 +101,10 @@ class LocalRun:
 
     def _run(self) -> None:
         try:
-            self._end(self._runner.run(self._request(), self._stop))
+            request = self._request()
+            with self._feeding():
+                run = self._runner.run(request, self._stop)
+            self._end(run)
         except Exception as error:  # whatever it is, who waits shall hear of it
             self.state, self.cause = "FAILED", f"{type(error).__name__}: {error}"
         finally:
@@ -92,7 +114,8 @@ class LocalRun:
     def _request(self) -> TrainingRequest:
         folders = Layout(self._work)
         folders.make()
-        for file in self._given.files:
+        streams = self._training.streams
+        for file in () if streams else self._given.files:
             target = folders.data / (file.path if "/" in file.path else f"{file.channel}/{file.path}")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to((self._given.data / file.path).resolve())
@@ -105,7 +128,31 @@ class LocalRun:
             channels={channel: folders.data / channel for channel in channels},
             work=self._work,
             on_line=self._take,
-            reads=self._given.data.resolve(),
+            reads=None if streams else self._given.data.resolve(),
+        )
+
+    def _feeding(self) -> contextlib.AbstractContextManager[object]:
+        """Feed the script that runs within the block, if its data are streamed. Raises as leaving ``Streams``."""
+        if not self._training.streams:
+            return contextlib.nullcontext()
+        found: dict[str, list[tuple[Path, DatasetFile]]] = {}
+        for file in self._given.files:
+            found.setdefault(file.channel, []).append(((self._given.data / file.path).resolve(), file))
+        channels = {
+            name: Stream(
+                [file.path for _, file in files],
+                there=[(path, feeder.facts_of(path.stat())) for path, _ in files],
+            )
+            for name, files in found.items()
+        }
+        return Streams(
+            channels,
+            Layout(self._work).data,
+            _Nothing(),
+            self._threads,
+            lambda event, **fields: None,
+            record_io=self._training.wraps_records,
+            on_failure=self._stop.set,
         )
 
     def _take(self, line: str) -> None:
@@ -121,11 +168,13 @@ class LocalRun:
         """Bring what it left to where it was asked for; the state comes last, for others read it."""
         output.write(self._work / output.METRICS_FILE, json.dumps(run.metrics, sort_keys=True).encode())
         output.write(self._work / CURVES_FILE, documents.encode(self._recorder.document()))
-        for name, path in output.files(self._work):
+        left = dict(output.files(self._work))
+        run_folder.note(self._given.out, left)
+        for name, path in left.items():
             target = self._given.out / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        self.seconds = run.seconds
+        self.seconds, self.left = run.seconds, frozenset(left)
         if run.stopped:
             self.state, self.cause = "ABORTED", "it was stopped"
         elif run.exit_code == 0:

@@ -12,6 +12,7 @@ from isthmus.errors import InvalidInput
 from isthmus.model.dataset import DatasetFile
 from isthmus.model.units import KIB, MIB, format_bytes
 from isthmus.ports import GoOn, always
+from isthmus.sync.run_folder import is_run_folder
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 SKIPPED = frozenset({"__pycache__", "node_modules"})
@@ -26,6 +27,12 @@ def visible_files(folder: Path) -> Iterator[Path]:
         parts = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") or part in SKIPPED for part in parts):
             yield path
+
+
+def code_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder of code in order: the visible ones, without what runs left in folders below it."""
+    runs = {path for path in folder.rglob("*") if path.is_dir() and is_run_folder(path)}
+    yield from (path for path in visible_files(folder) if runs.isdisjoint(path.parents))
 
 
 def collect(folder: Path, *, prefix: str | None = None) -> tuple[DatasetFile, ...]:
@@ -52,14 +59,14 @@ def collect(folder: Path, *, prefix: str | None = None) -> tuple[DatasetFile, ..
 
 
 def pack_code(folder: Path, archive: Path, changed: Mapping[str, bytes] | None = None) -> None:
-    """Zip a folder of code so that the same files give the same bytes.
+    """Zip a folder of code so that the same files give the same bytes; what runs left in it is left out.
 
     ``changed``: files by their names in the archive, which are added, or put in the place of those of the folder.
 
     Raises:
         InvalidInput: empty, or larger than ``MAX_CODE_BYTES``.
     """
-    there = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
+    there = {path.relative_to(folder).as_posix(): path for path in code_files(folder)}
     files: dict[str, Path | bytes] = {**there, **(changed or {})}
     size = sum(len(f) if isinstance(f, bytes) else f.stat().st_size for f in files.values())
     if not there:

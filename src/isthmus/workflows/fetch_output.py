@@ -12,7 +12,8 @@ from isthmus.errors import DigestMismatch, InvalidDocument, MissingFile
 from isthmus.model import layout
 from isthmus.model.messages import Outcome
 from isthmus.model.output import DATA, LOG_FILE, OUTPUT_FILE, Output
-from isthmus.ports import BlobStore, Records
+from isthmus.ports import BlobStore, Item, Records
+from isthmus.sync import run_folder
 
 OF_A_NOTEBOOK = (DATA, LOG_FILE)
 """What who runs a notebook wants to see: what it left, and its log."""
@@ -35,6 +36,7 @@ def fetch_output(
     Raises:
         MissingFile: no attempt of the job has left anything yet.
         DigestMismatch: a file is not what the attempt's list says.
+        InvalidDocument: what the attempt told leads to another's files, or out of ``folder``.
     """
     lease = records.get(layout.job_pk(job_key), layout.LEASE) or {}
     told = lease.get("outcome")
@@ -43,6 +45,7 @@ def fetch_output(
         raise MissingFile(
             f"no attempt of job {job_key} has left anything yet: see `isthmus job show {job_key}`"
         )
+    _check_own(job_key, lease, outcome.output)
     listed = documents.decode(
         Output,
         blobs.get(f"{outcome.output}{OUTPUT_FILE}", max_bytes=documents.MAX_DOCUMENT_BYTES),
@@ -50,8 +53,9 @@ def fetch_output(
     )
     wanted = tuple(prefixes)
     files = [file for file in listed.files if file.path.startswith(wanted)]
-    for file in files:
-        target = folder / _inside(file.path)
+    targets = {file: folder / _inside(file.path) for file in files}
+    run_folder.note(folder, [file.path for file in files])
+    for file, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         if blobs.download(f"{outcome.output}{file.path}", target) != file.sha256:
             target.unlink()
@@ -62,6 +66,17 @@ def fetch_output(
         rig=str(lease.get("rig", "")),
         withheld=outcome.withheld,
     )
+
+
+def _check_own(job_key: str, lease: Item, output: str) -> None:
+    """A rig wrote where it left its files, and whoever fetches them may read more of the bucket than a rig."""
+    attempt = int(lease.get("fencing", 0))
+    own = layout.attempt_output(job_key, attempt)
+    if output != own:
+        raise InvalidDocument(
+            f"attempt {attempt} of job {job_key} leaves its files in {own}, and {lease.get('rig') or 'who ran it'} "
+            f"told {output}, which is no place of its own: nothing of it is fetched"
+        )
 
 
 def _inside(name: str) -> PurePosixPath:

@@ -9,7 +9,7 @@ from typing import Any
 
 from isthmus.errors import InvalidJob
 from isthmus.frameworks import notebook
-from isthmus.sync.collect import visible_files
+from isthmus.sync.collect import code_files
 
 
 def with_notebooks(source: dict[str, Any], code: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -19,12 +19,13 @@ def with_notebooks(source: dict[str, Any], code: Path) -> tuple[dict[str, Any], 
     code another job. A notebook as entry point goes with the program that runs it, which becomes the entry point.
 
     Raises:
-        InvalidJob: the notebook cannot run with the job's hyperparameters, its distribution or its requirements.
+        InvalidJob: the notebook cannot run with the job's hyperparameters, its distribution or its requirements; or one
+            of the code's notebooks is none of nbformat 4.
     """
     changed = {
-        path.relative_to(code).as_posix(): notebook.stripped(path.read_bytes())
-        for path in visible_files(code)
-        if notebook.is_notebook(path.name)
+        name: notebook.stripped(path.read_bytes(), name)
+        for path in code_files(code)
+        if notebook.is_notebook(name := path.relative_to(code).as_posix())
     }
     entry = str(source.get("entry_point", ""))
     if not notebook.is_notebook(entry):

@@ -13,6 +13,7 @@ from isthmus.errors import ProofFailed
 from isthmus.inference.archive import unpack_bundle
 from isthmus.inference.bundle import open_bundle
 from isthmus.inference.http import HttpRequest, HttpResponse
+from isthmus.inference.lambda_handler import PROOF
 from isthmus.inference.proof import check_golden_response, golden_requests
 from isthmus.model import layout
 from isthmus.ports import BlobStore, Functions, Signer
@@ -107,13 +108,14 @@ def _timed(
 
 
 def proxy_event(request: HttpRequest) -> dict[str, Any]:
-    """Return a request in the form in which API Gateway passes it to Lambda."""
+    """Return a golden's request in the form in which API Gateway passes it to Lambda, with the mark of a proof."""
     return {
         "httpMethod": request.method,
         "path": request.path,
         "headers": dict(request.headers),
         "body": request.body.decode(),
         "isBase64Encoded": False,
+        PROOF: True,
     }
 
 

@@ -13,8 +13,9 @@ from isthmus.model import layout
 from isthmus.model.blob import BlobRef
 from isthmus.model.dataset import DatasetFile, InPlace, Manifest
 from isthmus.model.job import Job
+from isthmus.planning.requirements import FILE, versions_of
 from isthmus.ports import BlobStore
-from isthmus.sync.collect import collect, file_sha256, pack_code, visible_files
+from isthmus.sync.collect import code_files, collect, file_sha256, pack_code
 from isthmus.sync.delta import Deltas
 from isthmus.sync.upload import Progress, upload_missing
 from isthmus.workflows.pack_notebook import with_notebooks
@@ -52,14 +53,17 @@ def prepare(
     *,
     prefix: str | None = None,
     in_place: InPlace | None = None,
+    installs: bool = True,
 ) -> Prepared:
     """Hash everything and make the manifest; nothing is uploaded.
 
     ``job`` is a job as people write it: ``source.code`` (a folder) or ``source.artifact`` (an ONNX
     file) are paths relative to ``base``. ``in_place``: where the files of ``folder`` stay; then they are no uploads.
+    ``installs``: whether the packages of the code's own are installed where it runs; else nothing is asked of them.
 
     Raises:
-        InvalidJob: the job does not fit its schema, or names what does not exist.
+        InvalidJob: the job does not fit its schema, names what does not exist, or has a ``requirements.txt`` that no
+            rig installs.
         InvalidInput: of files that stay where they are, one leads out of their folder or is part of the code.
     """
     files: tuple[DatasetFile, ...] = collect(folder, prefix=prefix) if folder is not None else ()
@@ -67,7 +71,7 @@ def prepare(
     uploads = []
     if folder is not None and in_place is None:
         uploads = [(home + (f.key or layout.blob_path(f.sha256)), folder / f.path, f.sha256) for f in files]
-    source, blob = _source(job, base, workdir)
+    source, blob = _source(job, base, workdir, installs=installs)
     if folder is not None and in_place is not None:
         _check_stays(folder, files, job, base)
     uploads.append(blob)
@@ -134,7 +138,7 @@ def _check_stays(folder: Path, files: tuple[DatasetFile, ...], job: dict[str, An
         )
     code = (base / source["code"]).resolve()
     data = {file.sha256: file.path for file in files if file.size_bytes}
-    for path in visible_files(code):
+    for path in code_files(code):
         if path.resolve().is_relative_to(home) or file_sha256(path) in data:
             raise InvalidInput(
                 f"needs code without the data that stay where they are; {path.relative_to(code)} in {code} is one of "
@@ -142,7 +146,23 @@ def _check_stays(folder: Path, files: tuple[DatasetFile, ...], job: dict[str, An
             )
 
 
-def _source(job: dict[str, Any], base: Path, workdir: Path) -> tuple[dict[str, Any], tuple[str, Path, str]]:
+def _check_requirements(code: Path, job: dict[str, Any]) -> None:
+    """Ask now whether a rig would install the packages of the code's own, and not when it has the attempt."""
+    own, wishes = code / FILE, job.get("wishes")
+    is_cloud = isinstance(wishes, dict) and wishes.get("run_on") == "sagemaker"
+    if job["source"].get("image") or is_cloud or not own.is_file():
+        return
+    try:
+        versions_of(own.read_bytes())
+    except InvalidJob as error:
+        raise InvalidJob(
+            f"{error}; no rig installs {own} as it is. SageMaker's containers do: then wish run_on: sagemaker"
+        ) from error
+
+
+def _source(
+    job: dict[str, Any], base: Path, workdir: Path, *, installs: bool
+) -> tuple[dict[str, Any], tuple[str, Path, str]]:
     """Replace the path in a job's source by a reference to its bytes; return both."""
     source = job.get("source")
     if not isinstance(source, dict) or source.get("kind") not in ("training", "import"):
@@ -156,6 +176,8 @@ def _source(job: dict[str, Any], base: Path, workdir: Path) -> tuple[dict[str, A
             raise InvalidJob(f"there is no entry point {source.get('entry_point')!r} in {path}")
         packed = workdir / "code.zip"
         source, changed = with_notebooks(source, path)
+        if installs:
+            _check_requirements(path, job)
         pack_code(path, packed, changed)
         path = packed
     elif not path.is_file():

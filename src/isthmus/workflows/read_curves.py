@@ -31,7 +31,7 @@ def read_curves(job_key: str, records: Records, blobs: BlobStore, names: tuple[s
     attempt = newest_attempt(job_key, records)
     if attempt is None:
         raise MissingFile(f"job {job_key} has not been trained yet: see `isthmus pipeline show {job_key}`")
-    told = _left(job_key, attempt.fencing, records, blobs) or _news(job_key, attempt.fencing, records)
+    told = _left(job_key, attempt.fencing, blobs) or _news(job_key, attempt.fencing, records)
     if told is None or not told.curves.curves:
         raise MissingFile(
             f"attempt {attempt.fencing} of job {job_key} ({attempt.state.value}) has told no curves: a script prints "
@@ -46,11 +46,12 @@ def read_curves(job_key: str, records: Records, blobs: BlobStore, names: tuple[s
     return msgspec.structs.replace(told, curves=Curves(curves=chosen))
 
 
-def _left(job_key: str, attempt: int, records: Records, blobs: BlobStore) -> Told | None:
-    """What lies in the bucket: none while it runs, or of a rig of an earlier version."""
-    lease = records.get(layout.job_pk(job_key), layout.LEASE) or {}
-    output = (lease.get("outcome") or {}).get("output") or layout.attempt_output(job_key, attempt)
-    key = f"{output}{CURVES_FILE}"
+def _left(job_key: str, attempt: int, blobs: BlobStore) -> Told | None:
+    """What lies in the bucket: none while it runs, or of a rig of an earlier version.
+
+    By the attempt's own place, whatever a rig wrote into the table.
+    """
+    key = f"{layout.attempt_output(job_key, attempt)}{CURVES_FILE}"
     try:
         raw = blobs.get(key, max_bytes=documents.MAX_DOCUMENT_BYTES)
     except MissingFile:

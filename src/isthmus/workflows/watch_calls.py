@@ -72,7 +72,7 @@ def watch_calls(
     new = Minute.total(minutes).without(probes.version)
     old = Minute.total(old_minutes).without(probes.previous)
     rate = tolerated_rate(old, max_error_rate)
-    if speaks_against(new, rate):
+    if speaks_against(new, rate, old):
         beside = f"{_share(old)} of version {other}" if other else "there is no version in service before it"
         raise RolloutUnhealthy(
             f"{function} version {version} failed {_share(new)} while it was brought into service, beside {beside}: "

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from isthmus.cli.main import main
+from isthmus.cli.notebook import parameter
 
 JOB = {"model": "tiny", "source": {"framework": {"name": "mxnet", "version": "1.9.1"}}}
 LEAVES_A_MODEL = """
@@ -57,6 +58,25 @@ def run(*more: str, notebook: str = "n.ipynb") -> int:
         "tiny",
     ]
     return main(["notebook", "run", notebook, *given, *more])
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("1e-3", 0.001),
+        ("1E5", 100000.0),
+        ("1.0e-3", 0.001),
+        ("3", 3),
+        ("true", True),
+        ("adam", "adam"),
+        ("nan", "nan"),
+        ("'1e-3'", "1e-3"),
+    ],
+)
+def test_a_value_is_what_it_looks_like(given: str, value: Any) -> None:
+    """YAML 1.1 reads a number without a dot and with an exponent as text."""
+    name, read = parameter(f"rate={given}")
+    assert (name, read, type(read)) == ("rate", value, type(value))
 
 
 @pytest.mark.slow

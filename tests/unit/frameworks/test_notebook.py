@@ -36,16 +36,28 @@ def raw(*cells: dict[str, Any], **metadata: Any) -> bytes:
 
 def test_a_notebook_goes_without_what_its_cells_printed() -> None:
     secret = {"output_type": "stream", "name": "stdout", "text": "patient 4711"}
-    given = raw(cell("print(x)", outputs=[secret], execution_count=7), cell("y = 1"))
-    stripped = notebook.stripped(given)
+    widgets = {"application/vnd.jupyter.widget-state+json": {"state": {"a": {"value": "patient 4711"}}}}
+    given = raw(cell("print(x)", outputs=[secret], execution_count=7), cell("y = 1"), widgets=widgets)
+    stripped = notebook.stripped(given, "n.ipynb")
     assert b"patient 4711" not in stripped
     assert [entry["source"] for entry in json.loads(stripped)["cells"]] == ["print(x)", "y = 1"]
-    assert stripped == notebook.stripped(raw(cell("print(x)", execution_count=9), cell("y = 1")))
+    assert stripped == notebook.stripped(raw(cell("print(x)", execution_count=9), cell("y = 1")), "n.ipynb")
 
 
-@pytest.mark.parametrize("other", [b"\x00", b"{}", b'{"cells": 3}', b"[]"])
-def test_what_is_no_notebook_is_packed_as_it_is(other: bytes) -> None:
-    assert notebook.stripped(other) == other
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"\x00",
+        b"{}",
+        b"[]",
+        b'{"nbformat": 4, "cells": 3}',
+        b'{"nbformat": 4, "cells": ["patient 4711"]}',
+        b'{"nbformat": 3, "worksheets": [{"cells": [{"outputs": ["patient 4711"]}]}]}',
+    ],
+)
+def test_what_is_no_notebook_of_format_4_is_not_packed(other: bytes) -> None:
+    with pytest.raises(InvalidJob, match=r"old\.ipynb (is not a notebook|needs nbformat 4)"):
+        notebook.stripped(other, "old.ipynb")
 
 
 PARAMETERS = cell("epochs: int = 3\nlearning_rate = 0.1\nif epochs:\n    seed = 7", "parameters")

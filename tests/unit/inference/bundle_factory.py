@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,23 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def make_bundle(
-    folder: Path, signer: KeySigner, *, release: int = 1, weights: np.ndarray = WEIGHTS, **changes: Any
+    folder: Path,
+    signer: KeySigner,
+    *,
+    release: int = 1,
+    weights: np.ndarray = WEIGHTS,
+    write: Callable[[Path], None] | None = None,
+    **changes: Any,
 ) -> Bundle:
-    """Seal a bundle whose raw form is ``UINT8 [n, 2, 2]``; its golden is right unless ``expected`` is given."""
+    """Seal a bundle whose raw form is ``UINT8 [n, 2, 2]``; its golden is right unless ``expected`` is given.
+
+    ``write`` writes another model than the linear one.
+    """
     (folder / "golden").mkdir(parents=True)
-    write_linear_model(folder / "model.onnx", weights)
+    if write is None:
+        write_linear_model(folder / "model.onnx", weights)
+    else:
+        write(folder / "model.onnx")
     inputs, outputs, opset = describe_onnx(folder / "model.onnx")
     pixels = np.array([[[0, 51], [102, 255]], [[255, 0], [0, 0]]], np.uint8)
     expected = changes.pop("expected", (pixels.reshape(2, 4).astype(np.float32) / 255) @ weights)

@@ -10,13 +10,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from bundle_factory import KeySigner, make_bundle
+from bundle_factory import KeySigner, make_bundle, save
+from onnx import TensorProto, helper, numpy_helper
 
 from isthmus.errors import InvalidModel
 from isthmus.inference.bundle import Bundle
+from isthmus.inference.http import HttpRequest
 from isthmus.inference.lambda_handler import raise_if_broken
 from isthmus.model.processing import Reshape
+from isthmus.workflows.prove_model import proxy_event
 
 APP = Path(__file__).parents[3] / "functions/serve_model/app.py"
 CONTEXT = SimpleNamespace(
@@ -68,10 +72,49 @@ def test_a_broken_bundle_is_a_failed_call_that_quotes_nothing_of_the_request(
     )
 
 
+def failing_bundle(folder: Path, signer: KeySigner) -> Bundle:
+    """A bundle whose model fails on whatever it is asked."""
+
+    def write(path: Path) -> None:
+        graph = helper.make_graph(
+            [helper.make_node("Reshape", ["x", "five"], ["logits"], name="the_reshape")],
+            "failing",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])],
+            [numpy_helper.from_array(np.array([-1, 5], np.int64), "five")],
+        )
+        save(graph, path)
+
+    return make_bundle(folder, signer, write=write)
+
+
+def test_a_failed_call_names_the_operator_and_a_golden_question_gets_the_whole_reason(
+    tmp_path: Path, signer: KeySigner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = failing_bundle(tmp_path / "b", signer)
+    monkeypatch.setenv("ISTHMUS_MODEL_DIR", str(bundle.folder))
+    monkeypatch.setenv("ISTHMUS_PUBLIC_KEY", base64.b64encode(signer.public_key()).decode())
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769")
+    x = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [47.11] * 4}
+    request = HttpRequest("POST", "/v2/models/fashion/infer", {}, json.dumps({"inputs": [x]}).encode())
+    event = proxy_event(request)
+    app = load_app()
+    asked = {name: value for name, value in event.items() if name != "proof"}
+    for unproven in (asked, {**asked, "headers": {"proof": "true"}, "proof": "true"}):
+        with pytest.raises(
+            InvalidModel, match=r"\w+ in inference\.engine\.run, operator Reshape 'the_reshape'"
+        ):
+            app.handler(unproven, CONTEXT)
+    assert "47.11" not in str(capsys.readouterr().out)
+    answered = app.handler(event, CONTEXT)
+    assert answered["statusCode"] == 500
+    assert "cannot be reshaped to the requested shape" in answered["body"]
+
+
 @pytest.mark.parametrize("status", [200, 404, 429, 503])
 def test_any_other_answer_is_no_fault_of_the_version(status: int) -> None:
     """503: a store of large bodies did not answer."""
-    assert raise_if_broken({"statusCode": status}) == {"statusCode": status}
+    assert raise_if_broken({"statusCode": status}, {}) == {"statusCode": status}
 
 
 def test_a_snapshot_is_taken_with_the_model_open(

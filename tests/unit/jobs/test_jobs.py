@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from isthmus.errors import InvalidInput, InvalidJob, MissingFile
 from isthmus.jobs import StackHandle
 from isthmus.jobs.starting import job_of
 from isthmus.model import layout
+from isthmus.sync.run_folder import MARKER
 
 KEY = "a" * 40
 SCRIPT = """
@@ -83,7 +85,8 @@ def test_a_script_runs_here_and_leaves_what_a_rig_would(project: Path) -> None:
         for path in (project / "out").rglob("*")
         if path.is_file()
     }
-    assert names == {"model.onnx", "export.json", "metrics.json", "curves.json", "train.log", "data/seen.txt"}
+    left = {"model.onnx", "export.json", "metrics.json", "curves.json", "train.log", "data/seen.txt"}
+    assert names == left | {MARKER}
     assert json.loads((project / "out/curves.json").read_text())["curves"]["rate"]["values"] == [0.25]
     with pytest.raises(MissingFile, match=r"train\.py is a script"):
         handle.notebook()
@@ -95,6 +98,69 @@ def test_a_run_here_that_fails_says_why_and_keeps_what_it_left(project: Path) ->
     assert handle.wait(progress=False) == "FAILED"
     assert "ValueError: no such digit" in handle.error
     assert (project / "train.run/data/seen.txt").read_text() == "seen"
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_this_ones_and_nothing_else_is_removed(
+    project: Path,
+) -> None:
+    assert here(project, out="out").wait(progress=False) == "SUCCEEDED"
+    (project / "out/mine.txt").write_text("mine")
+    assert here(project, "raise ValueError", out="out").wait(progress=False) == "FAILED"
+    assert not (project / "out/model.onnx").exists()
+    assert (project / "out/data/seen.txt").exists()
+    assert (project / "out/mine.txt").read_text() == "mine"
+
+
+def test_the_notebook_of_an_earlier_run_is_not_this_ones(project: Path) -> None:
+    notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (project / "code/n.ipynb").write_text(json.dumps(notebook))
+    (project / "out/data").mkdir(parents=True)
+    (project / "out/data/n.ipynb").write_text("an earlier one")
+    nowhere = project / "no-such-python"
+    handle = isthmus.submit(
+        project / "code/n.ipynb",
+        job={"model": "tiny", "source": {"framework": {"name": "mxnet", "version": "1.9.1"}}},
+        data="data",
+        name="tiny",
+        on="local",
+        python=nowhere,
+        out="out",
+    )
+    assert handle.wait(progress=False) == "FAILED"
+    with pytest.raises(MissingFile, match=r"n\.ipynb left no executed notebook in out"):
+        handle.notebook()
+
+
+@pytest.mark.parametrize("out", ["code", "code/helpers"])
+def test_what_a_run_leaves_does_not_lie_among_the_code(project: Path, out: str) -> None:
+    (project / "code/helpers").mkdir()
+    (project / "code/helpers/a.py").write_text("")
+    with pytest.raises(InvalidInput, match="needs a folder of its own"):
+        here(project, out=out)
+
+
+def test_data_are_streamed_here_too(project: Path) -> None:
+    (project / "data/train/b.csv").write_text("3,4\n")
+    script = """
+    import os
+    for epoch in range(2):
+        with open(os.environ["SM_CHANNEL_TRAIN"] + f"_{epoch}") as pipe:
+            print("read " + pipe.read().replace("\\n", " "), flush=True)
+    """
+    (project / "code/train.py").write_text(textwrap.dedent(script))
+    job = {**JOB, "source": {**JOB["source"], "input_mode": "Pipe"}}
+    lines: list[str] = []
+    handle = isthmus.submit(
+        "code/train.py",
+        job=job,
+        data="data",
+        name="tiny",
+        on="local",
+        python=sys.executable,
+        say=lines.append,
+    )
+    handle.wait(progress=False)
+    assert lines[:2] == ["read 1,2 3,4 "] * 2, handle.error
 
 
 def test_a_run_here_can_be_stopped(project: Path) -> None:
@@ -183,6 +249,15 @@ def test_a_job_of_a_stack_is_followed_to_its_end(tmp_path: Path, capsys: pytest.
     assert (stack.handle.metrics, stack.handle.error) == ({"loss": 0.5}, "")
     assert stack.handle.notebook() == tmp_path / "out/data/n.ipynb"
     assert "n.ipynb" in capsys.readouterr().err
+
+
+def test_a_notebook_that_lies_there_of_an_earlier_job_is_not_this_ones(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    stack.ends("DEPLOYED", {"train.log": b""})
+    (tmp_path / "out/data").mkdir(parents=True)
+    (tmp_path / "out/data/n.ipynb").write_bytes(b"an earlier one")
+    with pytest.raises(MissingFile, match="left no executed notebook"):
+        stack.handle.notebook()
 
 
 def test_a_notebook_that_may_not_leave_its_rig_is_not_fetched_and_the_place_is_said(tmp_path: Path) -> None:

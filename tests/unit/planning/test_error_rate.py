@@ -7,7 +7,14 @@ import math
 import pytest
 
 from isthmus.model.calls import Calls, Minute
-from isthmus.planning.error_rate import DOUBT, ENOUGH, speaks_against, speaks_for, tolerated_rate
+from isthmus.planning.error_rate import (
+    DOUBT,
+    ENOUGH,
+    odds_by_chance,
+    speaks_against,
+    speaks_for,
+    tolerated_rate,
+)
 
 
 @pytest.mark.parametrize(("calls", "fewest"), [(2, 2), (20, 3), (50, 4), (100, 6), (1000, 21)])
@@ -61,6 +68,54 @@ def test_callers_mistakes_that_both_versions_meet_do_not_revert() -> None:
     old, new = Calls(900, 90), Calls(100, 14)
     assert not speaks_against(new, tolerated_rate(old, 0.01))
     assert speaks_against(new, tolerated_rate(Calls(900, 1), 0.01))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reverts"),
+    [
+        (Calls(29, 29), Calls(2, 2), False),
+        (Calls(29, 29), Calls(500, 500), False),
+        (Calls(1, 1), Calls(20, 20), False),
+        (Calls(1, 1), Calls(200, 200), True),
+        (Calls(4, 4), Calls(30, 30), True),
+        (Calls(5, 5), Calls(30, 30), False),
+        (Calls(29, 5), Calls(3, 3), False),
+        (Calls(29, 5), Calls(4, 4), True),
+        (Calls(29, 1), Calls(2, 2), True),
+        (Calls(5, 1), Calls(10, 10), True),
+        (Calls(29, 0), Calls(2, 2), True),
+        (Calls(29, 1), Calls(50, 3), False),
+    ],
+)
+def test_few_calls_of_the_version_in_service_that_failed_too_are_compared(
+    old: Calls, new: Calls, reverts: bool
+) -> None:
+    assert speaks_against(new, tolerated_rate(old, 0.01), old) is reverts
+    assert speaks_against(new, tolerated_rate(old, 0.0), old) is reverts
+
+
+@pytest.mark.parametrize(("calls", "before"), [(2, 1), (5, 29), (40, 12)])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.95])
+def test_where_both_fail_equally_often_the_new_one_is_seldom_taken_for_the_worse(
+    calls: int, before: int, rate: float
+) -> None:
+    """The exact odds that both fail, and the new version is taken for the worse."""
+
+    def odds(n: int, k: int) -> float:
+        return math.comb(n, k) * rate**k * (1 - rate) ** (n - k)
+
+    reverted = sum(
+        odds(calls, new) * odds(before, old)
+        for new in range(calls + 1)
+        for old in range(1, before + 1)
+        if speaks_against(Calls(calls, new), 0.01, Calls(before, old))
+    )
+    assert reverted <= DOUBT
+
+
+def test_the_exact_test_by_a_figure_of_its_authors() -> None:
+    """The lady who tells milk from tea: all eight cups right is 1 in 70 by chance (The Design of Experiments, 1935)."""
+    assert odds_by_chance(Calls(4, 4), Calls(4, 0)) == pytest.approx(1 / 70)
 
 
 def test_few_calls_say_nothing_for_a_version() -> None:

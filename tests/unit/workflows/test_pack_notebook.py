@@ -12,8 +12,10 @@ from isthmus import documents
 from isthmus.errors import InvalidJob
 from isthmus.frameworks import notebook
 from isthmus.model.job import Job, Training
+from isthmus.sync import run_folder
 from isthmus.workflows.push_dataset import prepare
 
+HASH = f"--hash=sha256:{'0' * 64}"
 PARAMETERS = {
     "cell_type": "code",
     "metadata": {"tags": ["parameters"]},
@@ -79,14 +81,29 @@ def test_notebooks_beside_a_script_lose_their_outputs_too(world: World, project:
     assert b"secret" not in files["nb/train.ipynb"]
 
 
+def test_what_runs_left_is_no_code(world: World, project: Path) -> None:
+    """Neither by the folder's default name, nor by its marker; a run makes no other job of the next one."""
+    first, _ = packed(world, project)
+    for folder in ("train.run", "nb/mine"):
+        left = project / "code" / folder
+        run_folder.note(left, ["train.log"])
+        (left / "data").mkdir()
+        for name in ("train.log", "data/rows.csv", "data/train.ipynb"):
+            (left / name).write_text("patient=1")
+    (project / "code/train.run" / run_folder.MARKER).unlink()
+    again, files = packed(world, project)
+    assert b"patient" not in b"".join(files.values())
+    assert again.code.sha256 == first.code.sha256
+
+
 def test_requirements_of_ones_own_stay_as_they_are_and_must_have_what_runs_it(
     world: World, project: Path
 ) -> None:
     own = project / "code/requirements.txt"
-    own.write_text("papermill==2.7.0 --hash=sha256:0\nipykernel==7.4.0 --hash=sha256:0\n")
+    own.write_text(f"papermill==2.7.0 {HASH}\nipykernel==7.4.0 {HASH}\n")
     _, files = packed(world, project)
     assert files["requirements.txt"] == own.read_bytes()
-    own.write_text("papermill==2.7.0 --hash=sha256:0\n")
+    own.write_text(f"papermill==2.7.0 {HASH}\n")
     with pytest.raises(InvalidJob, match="lacks ipykernel, which nb"):
         packed(world, project)
 

@@ -128,6 +128,20 @@ def test_a_prefix_names_the_files_by_path_with_the_same_job_key(world: World, pr
     assert manifest_job_key(placed.manifest) == manifest_job_key(plain.manifest)
 
 
+@pytest.mark.parametrize("line", ["pandas", "pandas==3.0.0", "--extra-index-url https://example.org"])
+def test_packages_that_no_rig_installs_are_refused_before_anything_is_sent(
+    world: World, project: Path, line: str
+) -> None:
+    own = project / "code/requirements.txt"
+    own.write_text(f"numpy==2.5.5 --hash=sha256:{'0' * 64}\n")
+    prepared(world, project)
+    own.write_text(f"{line}\n")
+    with pytest.raises(InvalidJob, match=f"needs a version and its digests.*'{line}.*wish run_on: sagemaker"):
+        prepared(world, project)
+    prepared(world, project, {**JOB, "wishes": {"run_on": "sagemaker"}})
+    prepared(world, project, changed(image=f"registry.example/trainer@sha256:{'0' * 64}"))
+
+
 def test_an_import_needs_no_dataset(world: World, project: Path) -> None:
     (project / "m.onnx").write_bytes(onnx_model())
     job = {"model": "digits", "source": {"kind": "import", "artifact": "m.onnx"}}

@@ -15,6 +15,7 @@ from isthmus.model.bundle import BundleFile
 from isthmus.model.execution import Visit
 from isthmus.model.output import Curve, Curves, Output
 from isthmus.model.plan import Plan
+from isthmus.sync.run_folder import MARKER
 from isthmus.workflows.compare_runs import Comparison, as_document, compare_runs
 from isthmus.workflows.fetch_output import OF_A_NOTEBOOK, fetch_output
 from isthmus.workflows.read_curves import read_curves
@@ -154,7 +155,22 @@ def test_other_bytes_than_the_list_says_are_not_kept(world: World) -> None:
     folder = world.workdir()
     with pytest.raises(DigestMismatch, match=r"train\.log"):
         fetch_output(KEY, world.records, world.blobs, folder)
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [MARKER]
+
+
+def test_what_another_job_left_is_not_fetched(world: World) -> None:
+    """A rig writes where its files are; it could name what a person may read, and it may not."""
+    theirs = attempt(world, OTHER)
+    leave(world, theirs, {"train.log": b"theirs"})
+    curves = documents.encode(Curves(curves={"theirs": LOSS}))
+    world.blobs.put(f"{theirs}curves.json", curves)
+    attempt(world, output=theirs)
+    folder = world.workdir()
+    with pytest.raises(InvalidDocument, match=r"attempt 1 of job a.* lab-1 told jobs/b"):
+        fetch_output(KEY, world.records, world.blobs, folder)
+    assert not list(folder.iterdir())
+    with pytest.raises(MissingFile, match="has told no curves"):
+        read_curves(KEY, world.records, world.blobs)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "data/../../x"])

@@ -55,6 +55,12 @@ def test_the_cause_names_both_figures_and_what_is_tolerated() -> None:
     )
 
 
+def test_a_caller_whose_requests_fail_in_both_versions_reverts_nothing() -> None:
+    figures = counted(2, 2)
+    figures.count(FUNCTION, "1", BEGAN, 29, 29)
+    assert watch(figures).verdict == "none"
+
+
 @pytest.mark.parametrize("previous", ["", "2"])
 def test_the_first_version_is_held_to_the_floor_alone(previous: str) -> None:
     with pytest.raises(

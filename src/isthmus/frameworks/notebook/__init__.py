@@ -52,15 +52,20 @@ def requirements(framework: str, version: str) -> bytes | None:
         return None
 
 
-def stripped(raw: bytes) -> bytes:
-    """Return a notebook without its outputs, which may hold data; what is none is returned as it is."""
-    try:
-        notebook = json.loads(raw)
-        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError):
-        return raw
-    for cell in code:
-        cell.update(outputs=[], execution_count=None)
+def stripped(raw: bytes, name: str) -> bytes:
+    """Return a notebook without its outputs and the state of its widgets, which may hold data.
+
+    ``metadata.widgets`` is where Jupyter saves that state (ipywidgets, "Embedding Jupyter Widgets").
+
+    Raises:
+        InvalidJob: it is no notebook of nbformat 4, so nobody knows what in it are outputs.
+    """
+    notebook = _read(raw, name)
+    for cell in notebook["cells"]:
+        if cell.get("cell_type") == "code":
+            cell.update(outputs=[], execution_count=None)
+    if isinstance(notebook.get("metadata"), dict):
+        notebook["metadata"].pop("widgets", None)
     return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -94,10 +99,12 @@ def _read(raw: bytes, name: str) -> dict[str, Any]:
     try:
         notebook = json.loads(raw)
         major = notebook["nbformat"]
-        if major == 4 and isinstance(notebook["cells"], list):
+        if major == 4 and all(isinstance(cell, dict) for cell in notebook["cells"]):
             return dict(notebook)
     except (ValueError, KeyError, TypeError):
-        raise InvalidJob(f"{name} is not a notebook: it needs JSON with nbformat and cells") from None
+        raise InvalidJob(
+            f"{name} is not a notebook: it needs JSON with nbformat and cells; mend it, or keep it out of the code"
+        ) from None
     raise InvalidJob(f"{name} needs nbformat 4, and has {major}: open it in Jupyter and save it")
 
 
