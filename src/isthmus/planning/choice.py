@@ -108,6 +108,7 @@ def choose(
     outlook = outlook or Outlook()
     refused: list[tuple[str, Reason]] = []
     able: list[_Offer] = []
+    long: list[_Offer] = []
     for device in devices:
         reason = refusal(job, training, device, policy, in_place)
         if reason is None and outlook.unfit and device.kind == "sagemaker":
@@ -120,10 +121,18 @@ def choose(
             late = _late(offer, training, outlook)
             if late is None:
                 able.append(offer)
+            elif late[0] is _queue_too_long:
+                long.append(offer)
             else:
                 refused.append((offer.name, late))
-    if not able:
+    if not (able or long):
         raise NoPlacement(_nobody(job, _said(refused)))
+    if able:
+        refused += [(offer.name, (_queue_too_long, (offer.wait, training))) for offer in long]
+    else:
+        # How long its queue will take is an estimate, and nobody else may: the job waits, as long as it would.
+        able = sorted(long, key=lambda offer: (offer.wait, offer.device.id))[:1]
+        refused += [(o.name, (_queue_too_long, (o.wait, training))) for o in long if o is not able[0]]
     best = min(able, key=_place)
     refused += [(offer.name, (_lost_to, (offer, best))) for offer in able if offer is not best]
     return _choice(best, training, outlook, tuple(refused))
@@ -146,7 +155,7 @@ def _choice(
         expected_seconds=seconds,
         basis=basis,
         cost_usd=seconds / 3600 * device.price_per_hour_usd,
-        reason=_reason(best),
+        reason=_reason(best, training),
         refused=refused,
     )
 
@@ -211,7 +220,12 @@ def _nobody(job: Job, refusals: list[Refusal]) -> str:
     return f"no device may and can train {job.model}. {reasons}"
 
 
-def _reason(best: _Offer) -> str:
+def _reason(best: _Offer, training: Training) -> str:
+    if best.rank == RIG and best.wait > training.queue_deadline_seconds:
+        return (
+            f"nobody else may and can; what it has to do before may take {format_seconds(best.wait)}, longer than the "
+            "job waits, if each of it takes as long as it may"
+        )
     if best.rank == RIG:
         begins = f"about {format_seconds(best.wait)} from now" if best.wait else "at once"
         return f"a rig that may and can comes first; it is free {begins}"

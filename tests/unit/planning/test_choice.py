@@ -94,6 +94,15 @@ def test_a_rig_that_is_busy_for_longer_than_the_job_waits_is_passed_over() -> No
     assert "what it has to do before takes about 10 min 01 s; the job waits 10 min" in reasons(found)["rig-1"]
 
 
+def test_where_nobody_else_may_a_job_waits_for_the_rig_that_is_free_soonest() -> None:
+    """What it waits for is an estimate: fifty jobs of an unknown length would else be refused by a rig of their own."""
+    job = a_job(queue=10 * MINUTE)
+    found = chosen(job, [device("a"), device("b")], waits={"a": 9000.0, "b": 8000.0})
+    assert (found.device.id, found.wait_seconds) == ("b", 8000.0)
+    assert found.reason.startswith("nobody else may and can; what it has to do before may take 133 min 20 s")
+    assert "takes about 150 min" in reasons(found)["a"]
+
+
 def test_of_rigs_as_cheap_the_one_that_is_free_sooner_wins() -> None:
     devices = [device("a"), device("b"), device("dear", price_per_hour_usd=1.0)]
     found = chosen(a_job(), devices, waits={"a": 100.0, "b": 10.0})
