@@ -27,6 +27,7 @@ def handler(event: dict[str, Any], context: object) -> Any:
             now=bootstrap.clock().now(),
             blobs=bootstrap.blobs(settings.bucket),
             records=bootstrap.records(settings.table),
+            jobs=bootstrap.training_jobs(),
             workdir=workdir,
         )
     logger.info("prepared", extra={"job_key": event["job_key"], "training_job": prepared.name})

@@ -1,6 +1,7 @@
 """Pure parts: version ranges, dependency resolution, topics, S3 names."""
 
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from isthmus_localcloud.edge.resolver import CannotResolve, resolve
 from isthmus_localcloud.edge.store import BadArtifact, unpack
 from isthmus_localcloud.edge.versions import satisfies
 from isthmus_localcloud.sagemaker.s3_files import relative_name
+from isthmus_localcloud.sagemaker.store import Job
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,12 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     with pytest.raises(BadArtifact, match="outside"):
         unpack(archive, tmp_path / "inner" / "target")
     assert not (tmp_path / "outside.txt").exists() and not (tmp_path / "inner/outside.txt").exists()
+
+
+@pytest.mark.parametrize(("spot", "billed"), [(True, 40), (False, 100)])
+def test_of_spot_less_is_billed_than_it_took(spot: bool, billed: int) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    job = Job("1", "eu-west-1", {"TrainingJobName": "a", "EnableManagedSpotTraining": spot}, started=start)
+    job.ended = start + timedelta(seconds=100)
+    found = job.describe()
+    assert (found["TrainingTimeInSeconds"], found["BillableTimeInSeconds"]) == (100, billed)

@@ -1,11 +1,12 @@
 """The composition root of trainings in slices: one worker, by the direct stream.
 
-``python -P -m isthmus.bootstrap_training JOB.json``, in the environment of a training framework that has msgspec and
-xxhash as well.
+``python -P -m isthmus.bootstrap_training train JOB.json``, in the environment of a training framework that has
+msgspec and xxhash as well.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import EnvironmentProblem, InvalidJob, IsthmusError
+from isthmus.errors import AttemptLost, EnvironmentProblem, InvalidJob, IsthmusError
 
 if TYPE_CHECKING:
     from isthmus.transport.wires import Tls
@@ -157,28 +158,67 @@ def _tls(files: TlsFiles | None) -> Tls | None:
     return Tls(Path(files.certificate), Path(files.key), Path(files.authority), frozenset(files.peers))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train one worker's slices to the end; return the exit code."""
-    from isthmus.errors import AttemptLost
+def put_together(
+    framework: str, folders: Sequence[Path], served: Path, target: Path, prefix: str = ""
+) -> int:
+    """Write the served network with what the slices learned to ``target``, to be exported as any script's; return the
+    step.
 
-    (path,) = sys.argv[1:] if arguments is None else arguments
+    Raises:
+        As ``weights_together`` and ``trainable.fill``.
+    """
+    from isthmus.frameworks.trainable import fill
+    from isthmus.workflows.slices_together import weights_together
 
-    def say(line: str) -> None:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+    step, weights = weights_together(folders)
+    fill(framework, served, weights, target, prefix)
+    return step
 
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _train(path: str) -> None:
+    job = documents.decode(SlicedTraining, Path(path).read_bytes(), path)
+    trainer, meeting = worker_of(job, _say)
     try:
-        job = documents.decode(SlicedTraining, Path(path).read_bytes(), path)
-        trainer, meeting = worker_of(job, say)
-        try:
-            trainer.run()
-        finally:
-            meeting.close()
+        trainer.run()
+    finally:
+        meeting.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="isthmus.bootstrap_training", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    train = verbs.add_parser("train", help="train one worker's slices to the end")
+    train.add_argument("job", help="a JSON file, as SlicedTraining says")
+    together = verbs.add_parser("put-together", help="write the whole network with what its slices learned")
+    together.add_argument("--framework", required=True)
+    together.add_argument(
+        "--served", type=Path, required=True, help="the network without loss, as a script saves it"
+    )
+    together.add_argument("--target", type=Path, required=True, help="a folder")
+    together.add_argument("--prefix", default="", help="of the trained names, before the served ones")
+    together.add_argument("folders", type=Path, nargs="+", help="the workers' folders of checkpoints")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        if given.verb == "train":
+            _train(given.job)
+        else:
+            step = put_together(given.framework, given.folders, given.served, given.target, given.prefix)
+            _say(f"wrote {given.target}, as it was after step {step}")
     except AttemptLost as error:
-        say(f"AttemptLost: {error}")
+        _say(f"AttemptLost: {error}")
         return LOST_CODE
     except IsthmusError as error:
-        say(f"{type(error).__name__}: {error}")
+        _say(f"{type(error).__name__}: {error}")
         return error.exit_code
     return 0
 

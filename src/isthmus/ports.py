@@ -381,15 +381,21 @@ class Executions(Protocol):
 @dataclass(frozen=True)
 class TrainingJobStatus:
     """A training job of SageMaker's. ``status``: InProgress, Stopping, Completed, Failed or Stopped; ``passed``: the
-    secondary statuses that it went through; ``seconds``: those that are billed, once it has ended; ``artifacts``: the
-    URI of its model archive."""
+    secondary statuses that it went through; ``seconds``: how long it trained, once it has ended; ``billed_seconds``: of
+    spot capacity a part of them; ``artifacts``: the URI of its model archive."""
 
     status: str
     secondary: str = ""
     passed: tuple[str, ...] = ()
     reason: str = ""
     seconds: float = 0.0
+    billed_seconds: float = 0.0
     artifacts: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self.status in ("Completed", "Failed", "Stopped")
 
 
 class TrainingJobs(Protocol):

@@ -29,13 +29,15 @@ DESCRIBED: dict[str, Any] = {
         {"Status": "Training", "StartTime": MOMENT},
         {"Status": "Completed", "StartTime": MOMENT},
     ],
+    "TrainingTimeInSeconds": 200,
     "BillableTimeInSeconds": 61,
 }
 COMPLETED = TrainingJobStatus(
     status="Completed",
     secondary="Completed",
     passed=("Training", "Completed"),
-    seconds=61.0,
+    seconds=200.0,
+    billed_seconds=61.0,
     artifacts="s3://data/out/shop-1/output/model.tar.gz",
 )
 

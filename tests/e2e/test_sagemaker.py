@@ -16,6 +16,7 @@ from demo.stamp import ROOT
 from demo.system import RIG, System, wait_until
 from tests.e2e import world
 from tests.e2e.cleanup import client
+from tests.e2e.permissions import failures
 
 pytestmark = pytest.mark.e2e
 
@@ -33,6 +34,12 @@ def hold(source, target):
 os.rename = hold
 """
 """Waits after the second epoch's checkpoint, which is complete by then."""
+ENDS_LATE = """
+import signal
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+""" + HELD_AT_AN_EPOCH.replace("time.sleep(0.1)\n", "time.sleep(0.1)\n    if told: raise SystemExit(143)\n")
+"""One that is told to end does so only when it may go on."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,11 +125,18 @@ def test_a_script_that_fails_there_says_why(system: System, digits: Path, tmp_pa
     assert found.get("KeyCount", 0) == 0, "no checkpoint has it"
 
 
-def test_a_stopped_pipeline_stops_its_job_and_a_redrive_goes_on_in_one_new_job(
-    system: System, digits: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("again", "waits"),
+    [
+        (("pipeline", "redrive"), "CollectModelFunction"),
+        (("job", "retry"), "PrepareSagemakerFunction"),
+    ],
+)
+def test_a_stopped_pipeline_stops_its_job_and_goes_on_in_one_new_job_after_its_end(
+    system: System, digits: Path, tmp_path: Path, again: tuple[str, str], waits: str
 ) -> None:
     go = tmp_path / "go"
-    script = HELD_AT_AN_EPOCH.format(go=str(go))
+    script = ENDS_LATE.format(go=str(go))
     job = world.write_job(tmp_path, model="cloudy", script=script, hyperparameters={"epochs": 4})
     answer = system.isthmus(
         "dataset", "push", digits, "--name", "digits", "--job", job, "--on", "sagemaker", "--json"
@@ -130,10 +144,15 @@ def test_a_stopped_pipeline_stops_its_job_and_a_redrive_goes_on_in_one_new_job(
     key = json.loads(answer)["job_key"]
     wait_until(lambda: checkpoint(system, key), "the second epoch's checkpoint in the bucket", 120)
     system.isthmus("pipeline", "stop", key, "--reason", "to see it redriven")
-    wait_until(lambda: training_jobs(system, key)[0]["TrainingJobStatus"] == "Stopped", "its job's end", 60)
+    wait_until(lambda: training_jobs(system, key)[0]["TrainingJobStatus"] == "Stopping", "its job's stop", 60)
     assert world.wait_for_end(system, key)["state"] == "ABORTED"
+    system.isthmus(*again, key)
+    wait_until(
+        lambda: failures.taken(system, waits, "sagemaker:StopTrainingJob"), "who waits for its end", 90
+    )
+    assert len(training_jobs(system, key)) == 1
     go.touch()
-    system.isthmus("pipeline", "redrive", key)
+    wait_until(lambda: len(training_jobs(system, key)) == 2, "another job", 90)
     assert world.wait_for_end(system, key)["state"] in ("DEPLOYED", "REJECTED")
     first, second = training_jobs(system, key)
     assert (first["TrainingJobStatus"], second["TrainingJobStatus"]) == ("Stopped", "Completed")

@@ -123,10 +123,14 @@ NEEDS: dict[str, Needs] = {
         **WRITES,
         "s3:GetObject": ["jobs/*", "code/*", "checkpoints/*"],
         "s3:ListBucket": ["Bucket"],  # plain files of checkpoints
-        "s3:PutObject": [IN_CLOUD, CLOUD_CHECKPOINTS],
-        "s3:DeleteObject": [CLOUD_CHECKPOINTS],  # of a checkpoint that is not the newest any more
-        "dynamodb:GetItem": ["JOB#", "DATASET#", "SETTINGS"],
+        # Plain files, and the checkpoint that an attempt before left uncommitted.
+        "s3:PutObject": [IN_CLOUD, "checkpoints/*"],
+        "s3:DeleteObject": ["checkpoints/*"],  # of a checkpoint that is not the newest any more
+        "dynamodb:GetItem": ["JOB#", "DATASET#", "SETTINGS", "SAGEMAKER#"],
         "dynamodb:UpdateItem": ["JOB#", "PLANNED", "SAGEMAKER#"],
+        # An attempt before that nobody waits for any more.
+        "sagemaker:DescribeTrainingJob": [TRAINING_JOBS],
+        "sagemaker:StopTrainingJob": [TRAINING_JOBS],
     },
     "SageMakerRole": {
         **WRITES,
@@ -150,10 +154,11 @@ NEEDS: dict[str, Needs] = {
         "s3:ListBucket": ["Bucket"],
         "s3:PutObject": ["jobs/*/attempts/*/output/*", "checkpoints/*"],
         "s3:DeleteObject": ["checkpoints/*"],  # of a job that is over
-        "dynamodb:GetItem": ["JOB#", "PLANNED", "MODEL#"],
+        "dynamodb:GetItem": ["JOB#", "PLANNED", "MODEL#", "COST#"],
         "dynamodb:UpdateItem": ["JOB#", "MODEL#", "COST#"],
         "dynamodb:DeleteItem": ["PLANNED"],
         "sagemaker:DescribeTrainingJob": [TRAINING_JOBS],
+        "sagemaker:StopTrainingJob": [TRAINING_JOBS],  # one that runs though nobody waits for it
     },
     "StopInterruptedFunction": {
         **WRITES,  # its dead-letter queue

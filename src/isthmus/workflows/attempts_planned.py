@@ -34,17 +34,23 @@ def note(plan: Plan, model: str, records: Records, *, now: float, ends_at: float
 
 
 def started(job_key: str, fencing: int, records: Records, *, now: float) -> None:
-    """Note that an attempt's training begins; from then on less is left of it."""
+    """Note that an attempt's training begins, and whether it goes on from a checkpoint; from then on less is left of
+    it."""
+    checkpoint = records.get(layout.job_pk(job_key), layout.CHECKPOINT) or {}
+    values = {"started_at": now, "resumed": bool(checkpoint.get("manifest"))}
     with contextlib.suppress(Conflict):  # of a stack that knew no notes, or of another attempt by now
-        records.update(layout.PLANNED, job_key, {"started_at": now}, expect={"fencing": fencing})
+        records.update(layout.PLANNED, job_key, values, expect={"fencing": fencing})
 
 
 def ended(job_key: str, fencing: int, records: Records, *, seconds: float | None = None) -> None:
-    """Take an attempt's note away. ``seconds``: how long its training took, of one that succeeded."""
+    """Take an attempt's note away. ``seconds``: how long its training took, of one that succeeded.
+
+    One that went on from a checkpoint was shorter than its model's trainings are: nothing is learned of it.
+    """
     item = records.get(layout.PLANNED, job_key)
     if item is None or item.get("fencing") != fencing:
         return
-    if seconds is not None:
+    if seconds is not None and not item.get("resumed"):
         key = layout.model_pk(item["model"])
         known = _trained(item["model"], records)
         lately = [*known.get(item["device"], []), seconds][-KEPT:]
@@ -54,8 +60,10 @@ def ended(job_key: str, fencing: int, records: Records, *, seconds: float | None
 
 
 def forget(job_key: str, records: Records) -> None:
-    """Take a job's note away: the job is over."""
+    """Take a job's note away: its execution is over. The next one, of a redrive or a retry, tries every offer again."""
     records.delete(layout.PLANNED, job_key)
+    if records.get(layout.job_pk(job_key), layout.TRIED) is not None:
+        records.update(layout.job_pk(job_key), layout.TRIED, {"offers": {}})
 
 
 def waits(records: Records, *, but: str, now: float) -> dict[str, float]:

@@ -7,8 +7,10 @@ written down (docs/adr/0041). A rig commits its outcome itself; here this functi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,17 +32,31 @@ from isthmus.ports import BlobStore, Item, Records, TrainingJobs, TrainingJobSta
 from isthmus.workflows import attempts_planned, cloud_checkpoints, keep_ledger, model_archive
 
 NO_CAPACITY = ("CapacityError", "ResourceLimitExceeded", "Insufficient capacity", "InsufficientCapacity")
-"""In what SageMaker says when it has not, or the account may not have, such an instance now: a job's FailureReason
-("CapacityError: Unable to provision requested ML compute capacity"), or a refused CreateTrainingJob."""
-ENDED = ("Completed", "Failed", "Stopped")
+"""How it begins what SageMaker says when it has not, or the account may not have, such an instance now: a job's
+FailureReason ("CapacityError: Unable to provision requested ML compute capacity"), or a refused request's code."""
+PASSING = ("Throttling", "TooManyRequests", "SdkClientException")
+"""How the code of a request begins that did not come through, of whatever offer it was."""
+NAME_TAKEN = "ResourceInUse"
+"""CreateTrainingJob's code for a name that a job has: here the attempt's own, whose creation went unheard."""
+TIMED_OUT = "States.Timeout"
+HEARD = ("SageMaker.", TIMED_OUT, "States.TaskFailed")
+"""How an error of TrainOnSageMaker begins. Another stands in the failure of the attempt before."""
+ERROR_CODE = re.compile(r"Error Code: (\w+)")
 MAX_CAUSE_CHARACTERS = 8_000
 
 
 class Collected(msgspec.Struct, frozen=True):
-    """A training that succeeded: its attempt and its billed seconds."""
+    """A training that succeeded: its attempt and how long it trained, in seconds."""
 
     fencing: int
     seconds: float
+
+
+class _Verdict(NamedTuple):
+    """``offer_failed``: SageMaker could not give or took back what was asked for; it is not asked for again."""
+
+    error: IsthmusError
+    offer_failed: bool = False
 
 
 def collect_model(
@@ -61,11 +77,11 @@ def collect_model(
     Raises:
         TrainingFailed: the script's fault, or a person stopped the job.
         BudgetExceeded: a budget ended it.
-        AttemptLost: SageMaker could not run it, took its capacity back, or the execution was redriven: another attempt
-            goes on from its checkpoints.
+        AttemptLost: SageMaker could not run it, took its capacity back, or the execution was redriven or did not hear
+            that the job was made: another attempt goes on from its checkpoints.
         PermissionMissing: the state machine's role may not make the job.
         EnvironmentProblem: SageMaker refused the job, or could not set it up.
-        Unavailable: it has not ended yet.
+        Unavailable: it has not ended yet. One that the state machine waits for no more is stopped.
     """
     lease = records.get(layout.job_pk(job_key), layout.LEASE) or {}
     if lease.get("fencing") != fencing or not lease.get("training_job"):
@@ -73,23 +89,29 @@ def collect_model(
     done = _committed(lease)
     if done is not None and done.state is AttemptState.SUCCEEDED:
         return Collected(fencing, done.seconds)
-    job = jobs.describe(lease["training_job"])
-    if job is not None and job.status in ENDED:
-        keep_ledger.report_training(job_key, fencing, Reported(seconds=job.seconds), records)
-    if job is not None and job.status == "Completed":
-        return _succeeded(job_key, fencing, job, blobs, records, workdir)
-    if job is not None and job.status not in ENDED:
-        raise Unavailable(f"the training job {lease['training_job']} is {job.status}")
-    error = _judge(lease, job, failure, redrives)
-    if job is not None and job.secondary == "MaxRuntimeExceeded":
-        error = keep_ledger.over_limit(job_key, fencing, records) or error
-    cloud_checkpoints.commit(job_key, fencing, blobs, records)
-    if isinstance(error, AttemptLost):
-        _lose(job_key, lease, redrives, str(error), records)
+    redriven = redrives > int(lease.get("redrives", 0))
+    name = lease["training_job"]
+    job = jobs.describe(name)
+    if job is not None and not job.ended:
+        if redriven or failure.get("Error", "").startswith(HEARD):
+            jobs.stop(name)
+        raise Unavailable(f"the training job {name} is {job.status}")
+    if job is not None:
+        keep_ledger.report_training(job_key, fencing, Reported(seconds=job.billed_seconds), records)
+        if job.status == "Completed":
+            return _succeeded(job_key, fencing, job, blobs, records, workdir)
+    if redriven:
+        verdict = _Verdict(AttemptLost(f"the execution was redriven after {name} had ended"))
     else:
-        _commit(job_key, fencing, _failed(error, job), records)
-        attempts_planned.ended(job_key, fencing, records)
-    raise error
+        verdict = _judge(name, job, failure, keep_ledger.over_limit(job_key, fencing, records))
+    cloud_checkpoints.commit(job_key, fencing, blobs, records)
+    if not isinstance(verdict.error, AttemptLost):
+        _commit(job_key, fencing, _failed(verdict.error, job), records)
+    elif verdict.offer_failed:
+        said = f"attempt {fencing}: {verdict.error}"
+        attempts_planned.note_tried(job_key, redrives, lease["offer"], said, records)
+    attempts_planned.ended(job_key, fencing, records)
+    raise verdict.error
 
 
 def _committed(lease: Item) -> Outcome | None:
@@ -119,50 +141,61 @@ def _succeeded(
 
 
 def _judge(
-    lease: Item, job: TrainingJobStatus | None, failure: Mapping[str, str], redrives: int
-) -> IsthmusError:
-    name = lease["training_job"]
-    if redrives > int(lease.get("redrives", 0)):
-        return AttemptLost(f"the execution was redriven after {name} had ended")
+    name: str, job: TrainingJobStatus | None, failure: Mapping[str, str], over_budget: IsthmusError | None
+) -> _Verdict:
+    """``over_budget``: what to say of a job that ran as long as it may, if a budget said how long."""
     if job is None:
         return _refused(name, failure)
     if job.status == "Stopped":
-        return _stopped(name, job)
-    if any(word in job.reason for word in NO_CAPACITY):
-        return AttemptLost(f"SageMaker had no capacity for {name}: {job.reason}")
-    if job.reason.startswith("InternalServerError"):
-        return AttemptLost(f"SageMaker failed at {name}: {job.reason}")
+        return _stopped(name, job, failure, over_budget)
+    # The script's words come first: whatever they are about, the failure is its own.
     if job.reason.startswith("AlgorithmError"):
-        return TrainingFailed(job.reason)
-    return EnvironmentProblem(f"SageMaker could not run {name}: {job.reason}")
+        return _Verdict(TrainingFailed(job.reason))
+    if job.reason.startswith(NO_CAPACITY):
+        return _Verdict(AttemptLost(f"SageMaker had no capacity for {name}: {job.reason}"), offer_failed=True)
+    if job.reason.startswith("InternalServerError"):
+        return _Verdict(AttemptLost(f"SageMaker failed at {name}: {job.reason}"), offer_failed=True)
+    return _Verdict(EnvironmentProblem(f"SageMaker could not run {name}: {job.reason}"))
 
 
-def _refused(name: str, failure: Mapping[str, str]) -> IsthmusError:
+def _refused(name: str, failure: Mapping[str, str]) -> _Verdict:
     """CreateTrainingJob itself failed; the state machine heard why."""
-    said = f"{failure.get('Error', '')}: {failure.get('Cause', '')}"[-MAX_CAUSE_CHARACTERS:]
+    error, cause = failure.get("Error", ""), failure.get("Cause", "")
+    said = f"{error}: {cause}"[-MAX_CAUSE_CHARACTERS:]
     if missing := missing_permission(said):
-        return PermissionMissing(missing)
-    if any(word in said for word in (*NO_CAPACITY, "Throttling", "Rate exceeded")):
-        return AttemptLost(f"SageMaker has no room for {name}: {said}")
-    return EnvironmentProblem(f"SageMaker did not take the training job {name}: {said}")
+        return _Verdict(PermissionMissing(missing))
+    codes = _codes(failure)
+    if any(code.startswith(NO_CAPACITY) for code in codes):
+        return _Verdict(AttemptLost(f"SageMaker has no room for {name}: {said}"), offer_failed=True)
+    if any(code.startswith(PASSING) for code in codes) or cause.startswith("Rate exceeded"):
+        return _Verdict(AttemptLost(f"the request for {name} did not come through: {said}"))
+    return _Verdict(EnvironmentProblem(f"SageMaker did not take the training job {name}: {said}"))
 
 
-def _stopped(name: str, job: TrainingJobStatus) -> IsthmusError:
-    if "Interrupted" in job.passed:
-        return AttemptLost(f"SageMaker took back the spot capacity of {name}")
-    if job.secondary == "MaxWaitTimeExceeded":
-        return AttemptLost(f"no spot capacity came for {name} in the time that it may wait")
+def _codes(failure: Mapping[str, str]) -> list[str]:
+    """Return how the service calls its refusal: in the error's name, or in the words of the SDK."""
+    return [failure.get("Error", "").rpartition(".")[2], *ERROR_CODE.findall(failure.get("Cause", ""))]
+
+
+def _stopped(
+    name: str, job: TrainingJobStatus, failure: Mapping[str, str], over_budget: IsthmusError | None
+) -> _Verdict:
     if job.secondary == "MaxRuntimeExceeded":
-        return TrainingFailed(f"the training did not end within its deadline ({name})")
-    return TrainingFailed(f"the training job {name} was stopped")
-
-
-def _lose(job_key: str, lease: Item, redrives: int, cause: str, records: Records) -> None:
-    """What a redrive gave up is not to blame; what SageMaker could not give or took back is not asked for again."""
-    fencing = lease["fencing"]
-    if redrives == int(lease.get("redrives", 0)):
-        attempts_planned.note_tried(job_key, redrives, lease["offer"], f"attempt {fencing}: {cause}", records)
-    attempts_planned.ended(job_key, fencing, records)
+        late = TrainingFailed(f"the training did not end within its deadline ({name})")
+        return _Verdict(over_budget or late)
+    if job.secondary == "MaxWaitTimeExceeded":
+        waited = AttemptLost(f"no spot capacity came for {name} in the time that it may wait")
+        return _Verdict(waited, offer_failed=True)
+    before = [status for status in job.passed if status not in ("Stopping", "Stopped")]
+    if before[-1:] == ["Interrupted"]:
+        return _Verdict(AttemptLost(f"SageMaker took back the spot capacity of {name}"), offer_failed=True)
+    if failure.get("Error") == TIMED_OUT:
+        return _Verdict(
+            TrainingFailed(f"{name} had not ended when its deadline was long over: it was stopped")
+        )
+    if any(code.startswith((NAME_TAKEN, *PASSING)) for code in _codes(failure)):
+        return _Verdict(AttemptLost(f"the state machine did not hear that {name} was made: it was stopped"))
+    return _Verdict(TrainingFailed(f"the training job {name} was stopped"))
 
 
 def _failed(error: IsthmusError, job: TrainingJobStatus | None) -> Outcome:

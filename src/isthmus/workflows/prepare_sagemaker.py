@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from isthmus.model.job import Job, Training
 from isthmus.model.messages import DEFAULT_TEAM, AttemptState
 from isthmus.model.plan import Plan
 from isthmus.planning.choice import offer_name
-from isthmus.ports import BlobStore, Records
-from isthmus.workflows import attempts_planned, cloud_checkpoints, source_archive
+from isthmus.ports import BlobStore, Records, TrainingJobs
+from isthmus.workflows import attempts_planned, cloud_checkpoints, former_training, source_archive
 from isthmus.workflows.loading import load_cloud_training, load_manifest, load_policy
 from isthmus.workflows.plan_training import load_training
 
@@ -27,6 +28,8 @@ NAME_CHARACTERS = 63
 """Of a training job's name (API reference, CreateTrainingJob), which has no underscore."""
 KEY_CHARACTERS = 12
 """Of a job key, that at least must fit into the name."""
+NAME_BYTES = 3
+"""Of chance in the name."""
 CODE_CHANNEL = "isthmus_code"
 ARCHIVE, BEGIN = "sourcedir.tar.gz", "begin.sh"
 CODE_FOLDER = f"/opt/ml/input/data/{CODE_CHANNEL}"
@@ -74,6 +77,7 @@ def prepare_sagemaker(
     now: float,
     blobs: BlobStore,
     records: Records,
+    jobs: TrainingJobs,
     workdir: Path,
 ) -> Prepared:
     """Put in place what the training reads, and take the lease for it; may be called again.
@@ -85,6 +89,7 @@ def prepare_sagemaker(
         AttemptLost: a later attempt has the lease.
         InvalidJob: its code cannot be packed for a container.
         DigestMismatch: its code is not what the job names.
+        Unavailable: the training job of an attempt before is being stopped.
     """
     job, training = load_training(job_key, blobs)
     manifest = load_manifest(blobs, job_key)
@@ -92,10 +97,11 @@ def prepare_sagemaker(
     raw = blobs.get(plan_key, max_bytes=documents.MAX_DOCUMENT_BYTES)
     plan = documents.decode(Plan, raw, plan_key)
     settings = load_cloud_training(records) or CloudTraining()
-    name = job_name(stack, job_key, plan.fencing)
+    name = job_name(stack, job_key, plan.fencing, secrets.token_hex(NAME_BYTES))
+    former_training.end_former(job_key, plan.fencing, blobs=blobs, records=records, jobs=jobs)
     folder = layout.cloud_folder(job_key, plan.fencing)
     _put_source(folder, training, manifest, blobs, workdir)
-    _take_lease(name, plan, redrives, records)
+    name = _take_lease(name, plan, redrives, records)
     cloud_checkpoints.lay_out(job_key, plan.fencing, blobs, records)
     attempts_planned.started(job_key, plan.fencing, records, now=now)
     s3 = f"s3://{bucket}/"
@@ -132,20 +138,21 @@ def check_zone(dataset: str, zone: str, records: Records) -> None:
         )
 
 
-def job_name(stack: str, job_key: str, fencing: int) -> str:
-    """Return the name of an attempt's training job, the same each time: the stack's, then as much of the job's key as
-    there is room for, then the attempt's number.
+def job_name(stack: str, job_key: str, fencing: int, part: str) -> str:
+    """Return the name of an attempt's training job: the stack's, then as much of the job's key as there is room for,
+    then the attempt's number and a part of its own. Names are taken for ever, and a stack that was destroyed and is
+    deployed again counts its attempts from 1.
 
     Raises:
         EnvironmentProblem: the stack's name leaves no room for the job's key.
     """
-    room = NAME_CHARACTERS - len(f"{stack}--{fencing}")
+    room = NAME_CHARACTERS - len(f"{stack}--{fencing}-{part}")
     if room < KEY_CHARACTERS:
         raise EnvironmentProblem(
             f"needs {KEY_CHARACTERS} characters of the job's key in a name of {NAME_CHARACTERS}; the stack's name "
             f"leaves {room}: train on a rig, or deploy under a shorter name"
         )
-    return f"{stack}-{job_key[:room]}-{fencing}"
+    return f"{stack}-{job_key[:room]}-{fencing}-{part}"
 
 
 def image_of(training: Training, settings: CloudTraining) -> str:
@@ -187,8 +194,9 @@ def _told(training: Training, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _take_lease(name: str, plan: Plan, redrives: int, records: Records) -> None:
-    """A rig that had an attempt before, and comes back, finds a higher number."""
+def _take_lease(name: str, plan: Plan, redrives: int, records: Records) -> str:
+    """Return the job's name: what it was when the lease was taken first. A rig that had an attempt before, and comes
+    back, finds a higher number."""
     values = {
         "fencing": plan.fencing,
         "rig": plan.device,
@@ -208,13 +216,15 @@ def _take_lease(name: str, plan: Plan, redrives: int, records: Records) -> None:
         records.update(pk, layout.LEASE, values, below={"fencing": plan.fencing})
     except Conflict as error:
         lease = records.get(pk, layout.LEASE) or {}
-        if lease.get("fencing") != plan.fencing or lease.get("training_job") != name:
+        if lease.get("fencing") != plan.fencing or not lease.get("training_job"):
             raise AttemptLost(f"attempt {plan.fencing} of job {plan.job_key} was superseded") from error
         # Redriven before its job was made: what ends from now on is of this redrive.
         records.update(pk, layout.LEASE, {"redrives": redrives}, expect={"fencing": plan.fencing})
+        name = str(lease["training_job"])
     records.update(
         layout.cloud_job_pk(name), layout.STATE, {"job_key": plan.job_key, "fencing": plan.fencing}
     )
+    return name
 
 
 def _metrics() -> list[dict[str, str]]:

@@ -53,7 +53,7 @@ def test_a_budget_becomes_the_longest_that_it_may_run(cloud: Cloud) -> None:
 def test_an_end_at_that_time_is_told_as_the_budgets(cloud: Cloud) -> None:
     cost_settings.set_budget(Budget(month_usd=5.0), cloud.world.records)
     name = cloud.begin().name
-    cloud.ends(name, "Stopped", secondary="MaxRuntimeExceeded", seconds=183.0)
+    cloud.ends(name, "Stopped", secondary="MaxRuntimeExceeded", billed_seconds=183.0)
     with pytest.raises(BudgetExceeded, match="needs more than the 3 min 03 s of training that its budget"):
         cloud.collect()
     assert cloud.world.lease(cloud.key)["state"] == "FAILED"
@@ -62,14 +62,14 @@ def test_an_end_at_that_time_is_told_as_the_budgets(cloud: Cloud) -> None:
 
 def test_an_end_at_the_deadline_is_the_scripts(cloud: Cloud) -> None:
     name = cloud.begin().name
-    cloud.ends(name, "Stopped", secondary="MaxRuntimeExceeded", seconds=3600.0)
+    cloud.ends(name, "Stopped", secondary="MaxRuntimeExceeded", billed_seconds=3600.0)
     with pytest.raises(TrainingFailed, match="deadline"):
         cloud.collect()
 
 
 def test_what_it_billed_is_what_it_cost_however_it_ended(cloud: Cloud) -> None:
     name = cloud.begin().name
-    cloud.ends(name, "Failed", reason="AlgorithmError: no such class", seconds=120.0)
+    cloud.ends(name, "Failed", reason="AlgorithmError: no such class", billed_seconds=120.0)
     with pytest.raises(TrainingFailed, match="no such class"):
         cloud.collect()
     keep_ledger.settle(cloud.key, Used(state_transitions=30), now=NOW, records=cloud.world.records)

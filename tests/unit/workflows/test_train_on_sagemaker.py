@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import zipfile
 from typing import Any
@@ -98,6 +99,7 @@ class Cloud:
             now=NOW,
             blobs=self.world.blobs,
             records=self.world.records,
+            jobs=self.jobs,
             workdir=self.world.workdir(),
         )
 
@@ -126,7 +128,7 @@ class Cloud:
         key = f"{layout.cloud_folder(self.key, fencing)}output/{name}/output/model.tar.gz"
         members = {name.replace("__", "."): data for name, data in files.items()}
         self.world.blobs.put(key, tar(members))
-        self.ends(name, "Completed", seconds=61.0, artifacts=f"s3://data/{key}")
+        self.ends(name, "Completed", seconds=61.0, billed_seconds=61.0, artifacts=f"s3://data/{key}")
 
 
 def tar(members: dict[str, bytes]) -> bytes:
@@ -171,7 +173,7 @@ def test_what_is_prepared_is_a_request_that_sagemaker_takes(cloud: Cloud) -> Non
     shape = Session().get_service_model("sagemaker").operation_model("CreateTrainingJob").input_shape
     report = ParamValidator().validate(request, shape)
     assert not report.has_errors(), report.generate_report()
-    assert prepared.name == f"shop-{cloud.key}-1"
+    assert re.fullmatch(f"shop-{cloud.key}-1-[0-9a-f]{{6}}", prepared.name)
     assert (prepared.image, prepared.resources["InstanceType"]) == (URI, "ml.m5.xlarge")
     limits = {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 90_000}
     assert (prepared.spot, prepared.stopping) == (True, limits)
@@ -205,7 +207,7 @@ def test_the_container_is_given_the_code_and_the_names_of_the_data(cloud: Cloud)
     other = cloud.world.blobs.get(
         f"{layout.cloud_folder(cloud.key, 2)}code/sourcedir.tar.gz", max_bytes=1 << 24
     )
-    assert (again.name, other) == (f"shop-{cloud.key}-2", raw)
+    assert (again.name[: len(prepared.name) - 7], other) == (f"shop-{cloud.key}-2", raw)
 
 
 @pytest.mark.parametrize(
@@ -233,11 +235,11 @@ def test_the_policy_is_asked_again_where_the_bytes_would_move(cloud: Cloud) -> N
 
 def test_names_fit_and_differ_by_attempt() -> None:
     key = "a" * 40
-    names = {job_name(stack, key, fencing) for stack in ("shop", "s" * 40) for fencing in (1, 12)}
+    names = {job_name(stack, key, fencing, "0a1b2c") for stack in ("shop", "s" * 40) for fencing in (1, 12)}
     assert len(names) == 4
     assert all(len(name) <= 63 for name in names)
     with pytest.raises(EnvironmentProblem, match="the stack's name leaves 10"):
-        job_name("s" * 50, key, 1)
+        job_name("s" * 43, key, 1, "0a1b2c")
 
 
 def test_a_rig_that_comes_back_finds_itself_superseded(cloud: Cloud) -> None:

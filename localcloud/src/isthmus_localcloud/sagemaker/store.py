@@ -1,5 +1,6 @@
 """Training jobs as DescribeTrainingJob shows them."""
 
+import math
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,6 +10,9 @@ from typing import Any
 JOBS: dict[tuple[str, str, str], "Job"] = {}
 LOCK = threading.Lock()
 ENDED = ("Completed", "Failed", "Stopped")
+SPOT_BILLED = 0.4
+"""What is billed of a spot training's seconds here: on AWS it changes with the market (API reference,
+DescribeTrainingJob: ``BillableTimeInSeconds``), and is never the time itself."""
 REQUEST_FIELDS = (
     "TrainingJobName",
     "HyperParameters",
@@ -95,7 +99,8 @@ class Job:
             }
             if self.started and self.ended:
                 seconds = int((self.ended - self.started).total_seconds())
-                optional |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+                billed = seconds * (SPOT_BILLED if self.request.get("EnableManagedSpotTraining") else 1)
+                optional |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": math.ceil(billed)}
             return answer | {key: value for key, value in optional.items() if value is not None}
 
     def summary(self) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import dataclasses
 
 from isthmus.ports import TrainingJobStatus
 
-ENDED = ("Completed", "Failed", "Stopped")
-
 
 class MemoryTrainingJobs:
     """Jobs by name; a test puts them there, as the state machine does."""
@@ -20,6 +18,6 @@ class MemoryTrainingJobs:
 
     def stop(self, name: str) -> None:
         job = self.jobs[name]
-        if job.status not in ENDED:
+        if not job.ended:
             passed = (*job.passed, "Stopping", "Stopped")
             self.jobs[name] = dataclasses.replace(job, status="Stopped", secondary="Stopped", passed=passed)
