@@ -143,11 +143,15 @@ class TlsWire:
             raise BlockingIOError from None
 
     def receive(self, into: memoryview) -> int:
+        return self._receive(into, len(into))
+
+    def _receive(self, into: memoryview, missing: int) -> int:
+        """``missing``: how many bytes are sure to come."""
         try:
             with self._lock:
                 return self._socket.recv_into(into)
         except ssl.SSLWantReadError:
-            self._let_gather(len(into))
+            self._let_gather(missing)
             _wait(self._socket, select.POLLIN, SLICE_SECONDS)
         except ssl.SSLWantWriteError:
             _wait(self._socket, select.POLLOUT, SLICE_SECONDS)
@@ -156,9 +160,10 @@ class TlsWire:
         raise BlockingIOError
 
     def receive_soon(self, into: memoryview) -> int:
+        # The next message may be small: to be woken only for more would leave it lying.
         if self._gathering:
             self._let_gather(0)
-        return self.receive(into)
+        return self._receive(into, 0)
 
     def _let_gather(self, missing: int) -> None:
         """Be woken for several records at once, where so many are still to come that they surely will."""

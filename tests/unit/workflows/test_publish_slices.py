@@ -176,7 +176,8 @@ def test_what_deploys_models_stages_and_proves_a_slice(world: World, model: Path
     def run(action: str, **more: Any) -> Any:
         return act(
             {**asked, "action": action, "rollout": "run", **more}, replace(CLOUD), blobs=world.blobs,
-            records=world.records, functions=functions, figures=MemoryCallFigures(), signer=world.signer, workdir=world.workdir(), now=NOW,
+            records=world.records, functions=functions, figures=MemoryCallFigures(), signer=world.signer,
+            workdir=world.workdir(), now=NOW,
             clock=1000.0,
         )  # fmt: skip
 

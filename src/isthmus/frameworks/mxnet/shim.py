@@ -69,7 +69,7 @@ def apply() -> None:
         _set(name, np.__dict__.get(current))
     for name in GONE:
         _set(name, _removed(name))
-    if importlib.util.find_spec("distutils") is None:
+    if "distutils" not in sys.modules and importlib.util.find_spec("distutils") is None:
         _restore_distutils()
 
 

@@ -1,0 +1,213 @@
+"""One worker of a training in slices: it runs its passes in their order, and goes on from the last checkpoint that
+all have.
+
+Reports go up a tree of the channels that there are, to the first worker, and what it decides goes down again. A
+checkpoint is written by every worker, then committed by the first, and only then does anybody go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from isthmus.errors import AttemptLost, ChannelClosed, DeadlineExceeded, InvalidFrame, SessionLost
+from isthmus.frameworks.trainable import TrainableSlice
+from isthmus.planning.slicing.passes import Pass, Passes
+from isthmus.transport.ports import within
+from isthmus.workflows.slice_checkpoints import SliceCheckpoints
+from isthmus.workflows.slice_crew import Crew
+from isthmus.workflows.slice_meeting import Meeting
+from isthmus.workflows.slice_notes import Committed, Ready, Start, Written, crossing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[Any]]
+
+PATIENCE_SECONDS = 120.0
+"""What is waited for one message, and for all to meet."""
+MOST_FAULTS = 20
+"""Meetings that may fail, one after the other, without a checkpoint in between."""
+LOSS = "loss:"
+LOST = (SessionLost, ChannelClosed, InvalidFrame, DeadlineExceeded)
+
+Feed = Callable[[int, int, Sequence[str]], Mapping[str, Any]]
+"""Step, micro-batch and names of the network's inputs to arrays."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long and in which order is trained. ``places``: each slice's worker. ``every``: steps between two
+    checkpoints; the last step has one as well."""
+
+    places: tuple[int, ...]
+    passes: Passes
+    steps: int
+    every: int
+
+    def is_kept(self, step: int) -> bool:
+        """Whether there is a checkpoint once so many steps are done."""
+        return step == self.steps or step % self.every == 0
+
+
+@dataclass
+class SliceTrainer:
+    """Trains the slices of one worker. ``slices``: by number."""
+
+    worker: int
+    slices: Mapping[int, TrainableSlice]
+    course: Course
+    meeting: Meeting
+    checkpoints: SliceCheckpoints
+    feed: Feed
+    patience_seconds: float = PATIENCE_SECONDS
+    say: Callable[[str], None] = lambda line: None
+    on_step: Callable[[int], None] = lambda step: None
+    """Is told how many steps are done, after each."""
+    losses: dict[str, list[list[Any]]] = field(default_factory=dict)
+    """By the network's output: for each step its micro-batches' values."""
+    _done: int = 0
+
+    def run(self) -> None:
+        """Train to the end, however often others are lost and come again.
+
+        Raises:
+            AttemptLost: others stayed away, or faults did not end.
+            IsthmusError: what cannot be helped by beginning again: a wrong job, a checkpoint that is gone.
+        """
+        faults, reached = 0, -1
+        while True:
+            crew: Crew | None = None
+            try:
+                channels = self.meeting.join(deadline=within(self.patience_seconds))
+                crew = Crew(self.worker, channels, self.meeting, self.patience_seconds)
+                self._train(crew)
+                crew.finish()
+                return
+            except LOST as error:
+                now = self._done
+                faults = faults + 1 if now == reached else 1
+                reached = now
+                self.say(f"worker {self.worker} begins again after step {now}: {error}")
+                self.meeting.leave()
+                if faults > MOST_FAULTS or crew is None:
+                    raise AttemptLost(
+                        f"worker {self.worker} could not go on after step {now}: {error}"
+                    ) from error
+            finally:
+                if crew is not None:
+                    crew.end()
+
+    def _train(self, crew: Crew) -> None:
+        crew.meet()
+        start = self._agree(crew)
+        if start.step is None:
+            self._done = 0
+            self._keep(crew)
+        else:
+            self._load(start.step, start.files)
+        while self._done < self.course.steps:
+            for entry in self.course.passes[self.worker]:
+                self._pass(crew, entry)
+            for each in self.slices.values():
+                each.step()
+            self._done += 1
+            self.on_step(self._done)
+            if self.course.is_kept(self._done):
+                self._keep(crew)
+
+    def _agree(self, crew: Crew) -> Start:
+        crew.gather(Ready)
+        if crew.parent is None:
+            commit = self.checkpoints.committed()
+            start = Start(None) if commit is None else Start(commit.step, commit.files)
+        else:
+            crew.tell(crew.parent, Ready())
+            start = crew.hear(crew.parent, Start)
+        crew.tell_all(start)
+        return start
+
+    def _load(self, step: int, files: Mapping[str, str]) -> None:
+        self._done = step
+        self.losses = {}
+        for number, each in self.slices.items():
+            state = self.checkpoints.read(number, step, files[str(number)])
+            each.load(state)
+            for name in each.form.outputs:
+                self.losses[name] = [list(values) for values in state[LOSS + name]] if step else []
+
+    def _keep(self, crew: Crew) -> None:
+        """Make a checkpoint with all others; return when it counts."""
+        files: dict[str, str] = {}
+        for number, each in self.slices.items():
+            files[str(number)] = self.checkpoints.write(number, self._done, self._state(each))
+        for written in crew.gather(Written):
+            files.update(written.files)
+        if crew.parent is None:
+            self.checkpoints.commit(self._done, files)
+            committed = Committed(self._done)
+        else:
+            crew.tell(crew.parent, Written(self._done, files))
+            committed = crew.hear(crew.parent, Committed)
+        if committed.step != self._done:
+            raise InvalidFrame(f"step {committed.step} was committed where {self._done} was written")
+        crew.tell_all(committed)
+        self.say(f"worker {self.worker}: {self._done} of {self.course.steps} steps are kept")
+        for number in self.slices:
+            self.checkpoints.forget(number, self._done)
+
+    def _state(self, each: TrainableSlice) -> dict[str, Any]:
+        import numpy as np
+
+        losses = {LOSS + name: np.array(self.losses.get(name, [])) for name in each.form.outputs}
+        return {**each.state(), **losses}
+
+    def _pass(self, crew: Crew, entry: Pass) -> None:
+        each, at = self.slices[entry.stage], entry.action.microbatch
+        if entry.action.kind == "F":
+            tensors: dict[str, Any] = dict(self.feed(self._done, at, each.form.inputs))
+            for source in each.form.sources():
+                tensors.update(self._receive(crew, "F", source, entry))
+            found = each.forward(self._done, at, tensors)
+            for target in each.form.targets():
+                self._send(
+                    crew, "F", target, entry, {name: found[name] for name in each.form.given_to(target)}
+                )
+            for name in each.form.outputs:
+                self._note(name, at, found[name])
+            return
+        gradients: dict[str, Any] = {}
+        for target in each.form.targets():
+            if _learns(each, each.form.given_to(target)):
+                gradients.update(self._receive(crew, "B", target, entry))
+        found = each.backward(at, gradients)
+        for source in each.form.sources():
+            names = each.form.read_from(source)
+            if _learns(each, names):
+                self._send(crew, "B", source, entry, {name: found[name] for name in names if name in found})
+
+    def _note(self, name: str, microbatch: int, value: Any) -> None:
+        steps = self.losses.setdefault(name, [])
+        if microbatch == 0:
+            steps.append([])
+        steps[-1].append(value.copy())
+
+    def _send(self, crew: Crew, kind: str, target: int, entry: Pass, tensors: Mapping[str, Any]) -> None:
+        sent = crossing(
+            tensors,
+            kind=kind,
+            source=entry.stage,
+            target=target,
+            step=self._done,
+            microbatch=entry.action.microbatch,
+        )
+        crew.send(self.course.places[target], sent)
+
+    def _receive(self, crew: Crew, kind: str, source: int, entry: Pass) -> Arrays:
+        wanted = (kind, source, entry.stage, self._done, entry.action.microbatch)
+        return crew.receive(self.course.places[source], wanted)
+
+
+def _learns(each: TrainableSlice, names: Sequence[str]) -> bool:
+    return any(name in each.form.differentiable for name in names)
