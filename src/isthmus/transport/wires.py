@@ -227,11 +227,12 @@ def secure(
 
 
 def is_mistrust(error: ssl.SSLError) -> bool:
-    """Whether TLS failed for who is there, and not for a broken line."""
-    return any(
-        word in (error.reason or "")
-        for word in ("CERTIFICATE", "UNKNOWN_CA", "WRONG_VERSION", "PEER_DID_NOT")
-    )
+    """Whether TLS failed for who is there, and not for a broken line.
+
+    WRONG_VERSION_NUMBER may be either: a peer without TLS, or a record whose first bytes were lost. Whoever connects
+    tries a few times before he believes the first.
+    """
+    return any(word in (error.reason or "") for word in ("CERTIFICATE", "UNKNOWN_CA", "PEER_DID_NOT"))
 
 
 def is_break(error: Exception) -> bool:
