@@ -188,7 +188,11 @@ def test_work_that_begins_is_measured_at_once_and_not_more_often_than_every_minu
 def test_a_list_that_is_away_is_not_asked_for_each_second_by_who_works() -> None:
     world = World()
     world.presence.look()
-    world.records.list_trouble, world.doing, before = Unavailable("no network"), RUNNING, world.records.queries
+    world.records.list_trouble, world.doing, before = (
+        Unavailable("no network"),
+        RUNNING,
+        world.records.queries,
+    )
     for _ in range(50):
         world.clock.sleep(1)
         world.presence.look()
