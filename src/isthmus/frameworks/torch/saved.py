@@ -13,6 +13,24 @@ from isthmus.frameworks.port import Arrays, Input
 from isthmus.frameworks.torch import archive
 
 
+def load(path: Path) -> Any:
+    """Return the program of a ``.pt2`` file, read from a copy without whatever PyTorch would unpickle (``archive``).
+
+    Raises:
+        InvalidModel: it cannot be read.
+    """
+    torch = importlib.import_module("torch")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            clean = Path(folder) / path.name
+            archive.copy(path, clean)
+            return torch.export.load(str(clean))
+    except InvalidModel:
+        raise
+    except Exception as error:  # PyTorch's errors have no common base
+        raise InvalidModel(f"{path.name} cannot be read: {error!r}"[:400]) from error
+
+
 @dataclass(frozen=True)
 class SavedProgram:
     """An exported program and its inputs, each with the shape that it was exported for."""
@@ -27,16 +45,7 @@ class SavedProgram:
         Raises:
             InvalidModel: it cannot be read, or takes something else than tensors.
         """
-        torch = importlib.import_module("torch")
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                clean = Path(folder) / path.name
-                archive.copy(path, clean)
-                program = torch.export.load(str(clean))
-        except InvalidModel:
-            raise
-        except Exception as error:  # PyTorch's errors have no common base
-            raise InvalidModel(f"{path.name} cannot be read: {error!r}"[:400]) from error
+        program = load(path)
         return cls(program, _inputs(program))
 
     def run(self, arrays: Arrays) -> list[Any]:

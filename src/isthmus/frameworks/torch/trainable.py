@@ -7,16 +7,16 @@ is made small, as by ``(loss / microbatches).backward()`` for each of them and `
 from __future__ import annotations
 
 import importlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isthmus.errors import InvalidInput, InvalidJob, InvalidModel
+from isthmus.errors import InvalidInput, InvalidJob
 from isthmus.frameworks.sliced import Operator, SliceForm
-from isthmus.frameworks.torch import SAVED, archive
+from isthmus.frameworks.torch import SAVED
 from isthmus.frameworks.torch.cut import Cuttable, piece
+from isthmus.frameworks.torch.saved import load
 from isthmus.frameworks.trainable import Arrays, Recipe, check_weights, mask, writable
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
@@ -48,18 +48,7 @@ def fill(served: Path, weights: Arrays, target: Path) -> None:
 
 
 def _program(model: Path) -> Any:
-    torch = importlib.import_module("torch")
-    path = model / SAVED if model.is_dir() else model
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            clean = Path(folder) / path.name
-            archive.copy(path, clean)
-            program = torch.export.load(str(clean))
-    except InvalidModel:
-        raise
-    except Exception as error:  # PyTorch's errors have no common base
-        raise InvalidModel(f"{path.name} cannot be read: {error!r}"[:400]) from error
-    return program
+    return load(model / SAVED if model.is_dir() else model)
 
 
 @dataclass(frozen=True)
