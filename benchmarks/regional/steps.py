@@ -23,6 +23,7 @@ STEPS = (
     "update WORK",
     "delete WORK",
     "delete message",
+    "create LEASE",
     "update LEASE",
     "succeed task",
     "spool begin",

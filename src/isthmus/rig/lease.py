@@ -24,6 +24,8 @@ from isthmus.rig.services import Report
 
 Taken = Literal["fresh", "again", "another's", "no"]
 
+FIRST = 1
+"""The fencing number of a job's first attempt."""
 FIRST_LOOK_SECONDS = 0.1
 """The training's token mostly follows at once; each look that does not find it doubles the wait."""
 BEATS_PER_TOLERANCE = 3
@@ -43,6 +45,11 @@ def take(work: Work, rig: str, records: Records, agent: str = "") -> Taken:
     superseded.
     """
     values = _fields(work, rig, agent)
+    # A job's first attempt mostly finds no lease: to create one is the lighter of the two writes.
+    if work.fencing == FIRST and records.create(
+        {"pk": layout.job_pk(work.job_key), "sk": layout.LEASE, **values}
+    ):
+        return "fresh"
     try:
         records.update(layout.job_pk(work.job_key), layout.LEASE, values, below={"fencing": work.fencing})
     except Conflict:

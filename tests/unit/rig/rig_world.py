@@ -107,6 +107,11 @@ class FlakyRecords(MemoryRecords):
             raise Unavailable("no route")
         return super().get(pk, sk)
 
+    def create(self, item: Item) -> bool:
+        if self.offline.is_set():
+            raise Unavailable("no route")
+        return super().create(item)
+
     def update(self, pk: str, sk: str, values: Mapping[str, Any], **conditions: Any) -> None:
         if self.offline.is_set():
             raise Unavailable("no route")

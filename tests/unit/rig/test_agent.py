@@ -23,7 +23,7 @@ from isthmus.errors import EnvironmentProblem, PermissionMissing, Unavailable
 from isthmus.model import layout
 from isthmus.model.job import Training
 from isthmus.model.messages import AttemptState, Outcome
-from isthmus.ports import TrainingRun
+from isthmus.ports import Item, TrainingRun
 from isthmus.rig import lease
 from isthmus.rig.agent import Agent
 from isthmus.rig.contract import Layout
@@ -215,6 +215,10 @@ class DiesAt(MemoryRecords):
             self.at = None
             raise self.how
 
+    def create(self, item: Item) -> bool:
+        self._die_at("create", item["sk"])
+        return super().create(item)
+
     def update(self, pk: str, sk: str, values: Mapping[str, Any], **conditions: Any) -> None:
         self._die_at("update", sk)
         super().update(pk, sk, values, **conditions)
@@ -239,7 +243,7 @@ class DiesBeforeAnswer(StepFunctions):
 def taking_dies_at(world: World, where: str) -> None:
     writes = {
         "claim": ("update", layout.WORK),
-        "lease": ("update", "LEASE"),
+        "lease": ("create", "LEASE"),
         "turn": ("update", layout.TURN),
         "removal": ("delete", layout.WORK),
     }

@@ -19,7 +19,7 @@ from isthmus.adapters.aws import bridge
 from isthmus.errors import Conflict
 from isthmus.model import layout
 from isthmus.model.messages import Outcome, Work
-from isthmus.ports import Message
+from isthmus.ports import Item, Message
 from isthmus.rig.agent import Agent
 from isthmus.rig.intake import Intake
 from isthmus.rig.services import Services
@@ -82,6 +82,12 @@ class CarelessRecords:
         return found
 
     _own: Mapping[str, Any] = {}
+
+    def create(self, item: Item) -> bool:
+        if item["sk"] == layout.LEASE:
+            return False
+        created: bool = self._records.create(item)
+        return created
 
     def update(self, pk: str, sk: str, values: Mapping[str, Any], **conditions: Any) -> None:
         if sk == layout.LEASE:
