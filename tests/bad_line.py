@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import threading
+import time
 from collections import Counter
 from typing import Literal
 
@@ -15,7 +16,8 @@ WAIT_SECONDS = 0.02
 
 
 class BadLine:
-    """Passes connections on to ``target``; of ``one_in`` pieces, on average, one suffers one of ``faults``."""
+    """Passes connections on to ``target``; of ``one_in`` pieces, on average, one suffers one of ``faults``; with 0
+    none does but by ``strike``."""
 
     def __init__(self, target: tuple[str, int], faults: tuple[Fault, ...], *, seed: int, one_in: int) -> None:
         self.happened: Counter[str] = Counter()
@@ -24,9 +26,18 @@ class BadLine:
         self._chance = random.Random(seed)
         self._one_in = one_in
         self._lock = threading.Lock()
+        self._due: list[Fault] = []
+        self._shut_until = 0.0
+        self._shut_seconds = 0.0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def strike(self, fault: Fault, shut_seconds: float = 0.0) -> None:
+        """Let the next piece suffer a fault. ``shut_seconds``: for so long after a cut nobody gets through."""
+        with self._lock:
+            self._due.append(fault)
+            self._shut_seconds = shut_seconds
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -37,6 +48,9 @@ class BadLine:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if time.monotonic() < self._shut_until:
+                    near.close()
+                    continue
                 with contextlib.suppress(OSError):
                     far = socket.create_connection(self._target)
                     for source, sink in ((near, far), (far, near)):
@@ -46,7 +60,13 @@ class BadLine:
 
     def _fault(self) -> Fault | None:
         with self._lock:
-            found = self._chance.choice(self._faults) if self._chance.randrange(self._one_in) == 0 else None
+            found: Fault | None = None
+            if self._due:
+                found = self._due.pop(0)
+            elif self._one_in and self._chance.randrange(self._one_in) == 0:
+                found = self._chance.choice(self._faults)
+            if found == "cut":
+                self._shut_until = time.monotonic() + self._shut_seconds
             if found is not None:
                 self.happened[found] += 1
         return found

@@ -30,6 +30,7 @@ FIRST_SHARE = (
     "test_pinned_dataset.py",
     "test_redrive.py",
     "test_models_in_service.py",
+    "test_approval.py",
     "test_life.py",
     "test_notebooks.py",
     "test_sagemaker.py",

@@ -14,6 +14,7 @@ from isthmus.workflows.register_model import register_model
 @observed
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     settings = RegisterModelSettings.from_env(os.environ)
+    asks = settings.manual_approval == "required"
     package = register_model(
         event["model"],
         event["bundle"],
@@ -22,5 +23,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         bucket=settings.bucket,
         records=bootstrap.records(settings.table),
         registry=bootstrap.registry(settings.model_group),
+        approved=not asks,
     )
-    return {"package": package}
+    # Decided here, once: the registry and the next state must not read two answers.
+    return {"package": package, "asks": asks, "approval_seconds": round(settings.approval_days * 86400)}

@@ -120,6 +120,7 @@ def worker_of(job: SlicedTraining, say: Say = lambda line: None) -> tuple[SliceT
 
 
 def _meeting(job: SlicedTraining, fingerprint: str, near: frozenset[int], say: Say) -> Meeting:
+    from isthmus.adapters.system import SteadyClock, SystemThreads
     from isthmus.transport.direct import DirectListener, DirectTransport
     from isthmus.workflows.slice_meeting import Meeting
 
@@ -142,7 +143,7 @@ def _meeting(job: SlicedTraining, fingerprint: str, near: frozenset[int], say: S
             raise EnvironmentProblem(f"cannot listen on {job.listen}: {error.strerror}") from error
         say("listens on {}:{}".format(*listener.address))
     ways = {other: DirectTransport(_endpoint(job.peers[str(other)]), tls=tls) for other in lower}
-    return Meeting(job.worker, fingerprint, ways, higher, listener, say)
+    return Meeting(job.worker, fingerprint, ways, higher, listener, SystemThreads(), SteadyClock(), say)
 
 
 def _endpoint(address: str) -> tuple[str, int]:

@@ -98,7 +98,17 @@ class PackageModelSettings(StateSettings):
 
 @dataclasses.dataclass(frozen=True)
 class RegisterModelSettings(StateSettings):
-    """Of ``register_model``. ``model_group``: the model package group's name."""
+    """Of ``register_model``. ``model_group``: the model package group's name. ``manual_approval``: ``required``, or
+    empty; ``approval_days``: how long an answer is waited for."""
+
+    model_group: str
+    manual_approval: str
+    approval_days: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ApproveModelSettings(StateSettings):
+    """Of ``approve_model``. ``model_group``: the model package group's name."""
 
     model_group: str
 

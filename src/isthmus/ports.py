@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from isthmus.model.calls import Minute
 from isthmus.model.device import DeviceDescriptor
@@ -316,8 +316,18 @@ class Concurrency(Protocol):
 class Registry(Protocol):
     """The model registry: one package per release."""
 
-    def register(self, model: str, release: int, source: str, metadata: Mapping[str, str]) -> str:
-        """Return the package's id; the same release registers once."""
+    def register(
+        self, model: str, release: int, source: str, metadata: Mapping[str, str], *, approved: bool = True
+    ) -> str:
+        """Return the package's id; the same release registers once, ``approved`` or waiting for approval."""
+
+    def judge(
+        self,
+        package: str,
+        status: Literal["Approved", "Rejected", "PendingManualApproval"],
+        description: str,
+    ) -> None:
+        """Say of a package whether it is approved, and why: one line of at most 1,024 characters."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_a_pipeline_item_by_item(records: Records, capsys: pytest.CaptureFixture
     planned(KEY, records)
     text = typed(capsys, "job", KEY)
     assert "attempt 1 of digits on lab-1, planned " in text
-    assert "estimated $1.09: training $1.00, step functions $0.0011, lambda" in text
+    assert "estimated $1.09: training $1.00, step functions $0.001125, lambda" in text
     assert "transfer $0.09" in text
     assert "30 min 00 s of training: as long as the last ones there; the rest as a pipeline" in text
     assert "not settled; up to $2.09 is set aside for it" in text

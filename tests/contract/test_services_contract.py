@@ -135,6 +135,22 @@ def test_a_release_registers_once(registry: Registry) -> None:
     assert len(others) == 2
 
 
+def approval(registry: Registry, package: str) -> tuple[str, str]:
+    if isinstance(registry, MemoryRegistry):
+        return registry.judged[package]
+    found = client("sagemaker").describe_model_package(ModelPackageName=package)
+    return found["ModelApprovalStatus"], found.get("ApprovalDescription") or ""
+
+
+def test_a_package_waits_for_approval_and_is_told_what_came_of_it(registry: Registry) -> None:
+    known = registry.register("digits", 1, "s3://d/b.zip", {})
+    waits = registry.register("digits", 2, "s3://d/b.zip", {}, approved=False)
+    assert [approval(registry, entry)[0] for entry in (known, waits)] == ["Approved", "PendingManualApproval"]
+    registry.judge(waits, "Rejected", "rejected by ada: too dear")
+    assert registry.register("digits", 2, "s3://d/b.zip", {}, approved=False) == waits
+    assert approval(registry, waits) == ("Rejected", "rejected by ada: too dear")
+
+
 # ------------------------------------------------------------------------------------------ signer
 
 

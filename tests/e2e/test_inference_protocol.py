@@ -1,4 +1,4 @@
-"""The deployed API as clients of the ecosystem see it: by `isthmus proxy` where IAM is on, then by tokens."""
+"""The deployed API as clients of the ecosystem see it: by `isthmus proxy` where IAM is on, by tokens, with keys."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ from tritonclient.utils import InferenceServerException
 
 from demo.system import System, wait_until
 from tests import conformance
-from tests.e2e import world
+from tests.e2e import cleanup, world
 
 pytestmark = pytest.mark.e2e
 
 MODEL = "digits-linear"
+NO_KEYS = '""'
+"""An empty text, as `sam deploy` takes one."""
 JOB = {
     "raw_shape": [64],
     "raw_dtype": "float32",
@@ -108,13 +111,13 @@ def tensor(array: np.ndarray, *, binary: bool) -> triton.InferInput:
     return made
 
 
-def unsigned(system: System, path: str) -> tuple[int, dict[str, Any]]:
-    """Ask the API itself, without a signature."""
+def unsigned(system: System, path: str, **more: str) -> tuple[int, dict[str, Any]]:
+    """Ask the API itself, without a signature; ``more`` are headers."""
     url = world.outputs(system)["ApiUrl"]
     host, stage = url.removeprefix("https://").split("/", 1)
     where = system.env.get("AWS_ENDPOINT_URL")
     place = f"{where}/{stage}{path}" if where else f"{url}{path}"
-    request = urllib.request.Request(place, headers={"Host": host} if where else {})
+    request = urllib.request.Request(place, headers={**more, **({"Host": host} if where else {})})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read())
@@ -196,9 +199,28 @@ def test_the_deployed_api_is_as_the_protocol_says(proxy: str, release: str, tmp_
     conformance.check(description, proxy, tmp_path, model=MODEL, version=release, examples=10)
 
 
+def answer_of(proxy: str, key: str | None) -> tuple[int, dict[str, Any], str | None]:
+    """Ask for the server's metadata, signed, with an API key or without: status, body, Retry-After."""
+    headers = {} if key is None else {"X-Api-Key": key}
+    try:
+        request = urllib.request.Request(f"{proxy}/v2", headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read()), None
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read()), error.headers["Retry-After"]
+
+
 @pytest.fixture(scope="module")
-def sign(system: System, release: str, proxy: str) -> Iterator[Callable[..., str]]:
-    """Makes tokens, which the API takes instead of signatures until the end; claims can be changed."""
+def as_before(system: System, release: str, proxy: str) -> Iterator[None]:
+    """In the end the API takes signatures again, and they are enough."""
+    yield
+    system.deploy(ApiAuthorizer="AWS_IAM", ApiKeys=NO_KEYS)
+    wait_until(lambda: answer_of(proxy, None)[0] == 200, "the API to ask for signatures alone", 120)
+
+
+@pytest.fixture(scope="module")
+def sign(system: System, as_before: None) -> Callable[..., str]:
+    """Makes tokens, which the API takes instead of signatures from now on; claims can be changed."""
     key = ec.generate_private_key(ec.SECP256R1())
     public = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "k1", "alg": "ES256"}
     keys = base64.b64encode(json.dumps({"keys": [public]}).encode()).decode()
@@ -208,14 +230,11 @@ def sign(system: System, release: str, proxy: str) -> Iterator[Callable[..., str
         said = {**claims, "sub": "u", "exp": int(time.time()) + 600, **changes}
         return jwt.encode(said, key, algorithm="ES256", headers={"kid": "k1"})
 
-    system.deploy(
-        ApiAuthorizer="JwtAuthorizer", JwtIssuer=claims["iss"], JwtAudience=claims["aud"], JwtKeys=keys
-    )
+    said = {"JwtIssuer": claims["iss"], "JwtAudience": claims["aud"], "JwtKeys": keys}
+    system.deploy(ApiAuthorizer="JwtAuthorizer", ApiKeys=NO_KEYS, **said)
     # On AWS a stage goes over to its new deployment only after some seconds.
     wait_until(lambda: unsigned(system, "/v2")[0] == 401, "the API to ask for tokens", 120)
-    yield token
-    system.deploy(ApiAuthorizer="AWS_IAM")
-    wait_until(lambda: unsigned(system, "/v2")[0] == 403, "the API to ask for signatures", 120)
+    return token
 
 
 def direct(system: System) -> triton.InferenceServerClient:
@@ -251,3 +270,60 @@ def test_tritonclient_works_with_a_bearer_header(
             with pytest.raises(InferenceServerException) as refused:
                 client.infer(MODEL, [tensor(x, binary=True)], headers=dict(wrong))
             assert refused.value.status() in ("401", "403")
+
+
+@pytest.fixture(scope="module")
+def api_key(system: System, as_before: None, proxy: str) -> Iterator[str]:
+    """A client's key, made as the documentation says, of a plan that allows one request a second."""
+    system.deploy(ApiAuthorizer="AWS_IAM", ApiKeys="required", KeyRequestsPerSecond=1)
+    wait_until(lambda: answer_of(proxy, None)[0] == 403, "the API to ask for keys", 120)
+    gateway = cleanup.client(system, "apigateway")
+    made = gateway.create_api_key(name=f"{system.stack}-client", enabled=True)
+    try:
+        plan = world.outputs(system)["UsagePlan"]
+        gateway.create_usage_plan_key(usagePlanId=plan, keyId=made["id"], keyType="API_KEY")
+        yield made["value"]
+    finally:
+        gateway.delete_api_key(apiKey=made["id"])
+
+
+def test_where_keys_are_required_a_signature_alone_is_refused(
+    system: System,
+    api_key: str,
+    proxy: str,
+    client: triton.InferenceServerClient,
+    fitted: LogisticRegression,
+    digits_data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    x = digits_data[0][-8:] / 16
+    said = {"error": "this API wants a key of its usage plan in x-api-key"}
+    for wrong in (None, "", "wrong" * 8, api_key[:-1]):
+        assert answer_of(proxy, wrong) == (403, said, None), wrong
+    assert unsigned(system, "/v2", **{"X-Api-Key": api_key}) == (
+        403,
+        {"error": "Missing Authentication Token"},
+    )
+    found: list[np.ndarray] = []
+
+    def answered() -> bool:
+        """A key may be new to AWS for some seconds, and each second is good for one request."""
+        try:
+            answer = client.infer(MODEL, [tensor(x, binary=True)], headers={"X-Api-Key": api_key})
+        except InferenceServerException as refused:
+            if refused.status() in ("403", "429"):
+                return False
+            raise
+        found.append(answer.as_numpy("logits"))
+        return True
+
+    wait_until(answered, "the API to take the key", 120)
+    np.testing.assert_allclose(found[0], fitted.decision_function(x), atol=1e-3)
+
+
+def test_a_key_that_asks_too_often_is_told_to_wait(api_key: str, proxy: str) -> None:
+    """Eight clients, since a single one may be no faster than a request a second on a busy machine."""
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda _: answer_of(proxy, api_key), range(100)))
+    refused = [answer for answer in answers if answer[0] != 200]
+    assert refused
+    assert all(answer == (429, {"error": "Too Many Requests"}, "1") for answer in refused), refused

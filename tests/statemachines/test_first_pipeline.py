@@ -13,6 +13,7 @@ WAYS: dict[str, list[str]] = {
     "TrainOrImport": ["PlanTraining"],
     "RigOrSageMaker": ["WaitForRig"],
     "Gate": ["PackageModel"],
+    "NeedsApproval": ["DeployCloud"],
     "InService": ["DeployEdge"],
     "EdgeArrived": ["RecordDeployed"],
     "StillWanted": ["ProveModel"],

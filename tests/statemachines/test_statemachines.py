@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cloudformation import ROOT, load_template, resources
 
 from isthmus import errors
 from isthmus.adapters.local.events import MemoryExecutions
 from isthmus.adapters.local.records import MemoryRecords
+from isthmus.model.approval import Answer
+from isthmus.workflows.approve_model import Asked
 from isthmus.workflows.refresh_models import refresh_models
 from isthmus.workflows.shift_traffic import commit_champion
 
@@ -25,6 +28,7 @@ GOES_ON = {
     ("train_and_deploy", "TrainOnSageMaker"): {"CollectModel"},
     ("train_and_deploy", "PrepareSagemaker"): {"CountLostAttempt"},
     ("train_and_deploy", "CollectModel"): {"CountLostAttempt"},
+    ("train_and_deploy", "AskApproval"): {"NobodyAnswered"},
     ("deploy_cloud", "StageModel"): {"GiveBack"},
     ("deploy_cloud", "ProveModel"): {"GiveBack"},
     ("deploy_cloud", "ShiftTraffic"): {"RevertTraffic"},
@@ -225,6 +229,38 @@ def test_a_heartbeat_is_shorter_than_its_timeout() -> None:
 def test_a_job_that_waits_in_a_queue_has_no_heartbeat() -> None:
     waiting = machine("train_and_deploy")["States"]["WaitForRig"]
     assert not {"HeartbeatSeconds", "HeartbeatSecondsPath"} & set(waiting)
+
+
+def test_a_model_waits_for_approval_before_anything_is_deployed_and_nobodys_answer_rejects_it() -> None:
+    states = machine("train_and_deploy")["States"]
+    assert states["RegisterModel"]["Next"] == "NeedsApproval"
+    leads = {name for name, body in states.items() if "DeployCloud" in following(body)}
+    assert leads == {"NeedsApproval", "Approved"}, "no other way into service"
+    ask = states["AskApproval"]
+    assert ask["Parameters"]["Payload"]["token.$"] == "$$.Task.Token"
+    assert ask["TimeoutSecondsPath"] == "$.package.value.approval_seconds"
+    assert [rule["ErrorEquals"] for rule in ask["Catch"]] == [["States.Timeout"]], "any other failure is one"
+    assert (ask["Next"], states["NobodyAnswered"]["Next"]) == ("RecordApproval", "RecordApproval")
+    (let,) = states["Approved"]["Choices"]
+    assert (let["BooleanEquals"], let["Next"], states["Approved"]["Default"]) == (
+        True,
+        "DeployCloud",
+        "RecordRejected",
+    )
+
+
+def test_what_nobody_answered_is_an_answer() -> None:
+    said = machine("train_and_deploy")["States"]["NobodyAnswered"]["Parameters"]
+    given = {
+        name.removesuffix(".$"): "2026-01-02T03:04:05Z" if "$" in name else value
+        for name, value in said.items()
+    }
+    assert msgspec.convert(given, Answer).state == "EXPIRED"
+
+
+def test_what_is_asked_is_what_the_function_reads() -> None:
+    asked = machine("train_and_deploy")["States"]["AskApproval"]["Parameters"]["Payload"]["asked"]
+    assert {name.removesuffix(".$") for name in asked} == set(Asked.__struct_fields__)
 
 
 def template_machines() -> dict[str, dict[str, Any]]:

@@ -21,6 +21,7 @@ AWS = ROOT / "src/isthmus/adapters/aws"
 NOT_THE_OPERATORS = {
     "rig_agent": "runs as RigRole, or under RigPolicy with an identity of its own",
     "presence": "is the agent's",
+    "tasks": "answers as an approver, under ApproverPolicy",
 }
 """What the command line takes from the composition root and other rights than a person's carry out."""
 ASKED_ANYWAY = {

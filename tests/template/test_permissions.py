@@ -214,6 +214,12 @@ NEEDS: dict[str, Needs] = {
             f"model-package/{STACK}-models/*",
         ],
     },
+    "ApproveModelFunction": {
+        **READS,
+        "dynamodb:GetItem": ["JOB#"],
+        "dynamodb:UpdateItem": ["JOB#", "APPROVALS"],
+        "sagemaker:UpdateModelPackage": [f"model-package/{STACK}-models/*"],
+    },
     "DeployCloudFunction": {
         **WRITES,  # its dead-letter queue
         "s3:GetObject": ["bundles/*"],  # also for PublishLayerVersion, which reads in the caller's name
@@ -296,6 +302,12 @@ NEEDS: dict[str, Needs] = {
     # developer guide, "Authorizing direct calls to AWS services"). ``!`` keeps CloudFormation from filling it in.
     "RigRole": rig_needs(resource="${!credentials-iot:ThingName}", key="${credentials-iot:ThingName}"),
     "CoreDevicePolicy": {**READS, "s3:GetObject": ["bundles/*"]},  # the nucleus fetches the artifact
+    "ApproverPolicy": {  # isthmus pipeline approve
+        **READS,
+        "cloudformation:DescribeStacks": ["AWS::StackId"],
+        "dynamodb:GetItem": ["APPROVALS"],
+        "states:SendTaskSuccess": ["TrainAndDeployMachine"],
+    },
     "ServeModelFunction": {},
     "ServeWeightsFunction": {**READS, "s3:GetObject": ["bundles/*"]},
     "EdgeInferFunction": {},
@@ -342,6 +354,9 @@ OPERATORS: dict[str, str] = {
 
 ARN = re.compile(r"^arn:\$\{AWS::Partition\}:[a-z]+:\$\{AWS::Region\}:\$\{AWS::AccountId\}:")
 TABLE = "Table"
+TABLE_ACTIONS = {
+    f"dynamodb:{action}" for action in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem")
+}
 
 
 def short(resource: Any) -> str:
@@ -461,6 +476,26 @@ def test_a_rigs_credentials_come_by_its_certificate_and_last_an_hour_at_most(tem
     (statement,) = policy["PolicyDocument"]["Statement"]
     assert statement["Action"] == "iot:AssumeRoleWithCertificate"
     assert statement["Resource"] == {"Fn::GetAtt": ["RigAlias", "RoleAliasArn"]}
+
+
+def test_nothing_that_a_rig_has_reaches_the_tokens_of_approvals(template: Template) -> None:
+    """A rig may answer tokens: it must not learn one that lets a model into service."""
+    for name in ("RigPolicy", "RigRole", "FinishAttemptFunction", "SageMakerRole"):
+        given = [
+            place
+            for actions, places in granted(template, name)
+            for place in places
+            if TABLE_ACTIONS & {*actions}
+        ]
+        assert TABLE not in given, name
+        assert not [key for key in given if "APPROVALS".startswith(key)], name
+    reading = {
+        name
+        for name in NEEDS
+        for actions, given in granted(template, name)
+        if {"dynamodb:GetItem", "dynamodb:Query"} & {*actions} and "APPROVALS" in given
+    }
+    assert reading == {"ApproverPolicy"}
 
 
 @pytest.mark.parametrize("name", MACHINE_NEEDS)

@@ -109,3 +109,13 @@ def test_weights_that_make_no_sense_are_refused(weights: str) -> None:
 def test_a_number_that_is_none_is_refused() -> None:
     with pytest.raises(EnvironmentProblem, match="ISTHMUS_ROLLOUT_STEP_SECONDS is 'soon'"):
         config.DeployCloudSettings.from_env({**FULL, "ISTHMUS_ROLLOUT_STEP_SECONDS": "soon"})
+
+
+def test_models_need_no_approval_unless_the_stack_is_told_so(template: Template) -> None:
+    parameters = template["Parameters"]
+    assert (parameters["ManualApproval"]["Default"], parameters["ApprovalDays"]["Default"]) == ("", 7)
+    given = functions(template)["RegisterModelFunction"]["Environment"]["Variables"]
+    assert given["ISTHMUS_MANUAL_APPROVAL"] == {"Ref": "ManualApproval"}
+    assert given["ISTHMUS_APPROVAL_DAYS"] == {"Ref": "ApprovalDays"}
+    # Thirty days of training and fourteen of waiting (model/job.py), fourteen of a roll-out: all within a year.
+    assert parameters["ApprovalDays"]["MaxValue"] + 30 + 14 + 14 < 365

@@ -34,6 +34,7 @@ def isthmus_patches() -> None:
         offline,
         refusals,
         retention,
+        usage_plans,
     )
     from .greengrass import routing
     from .lambdas import call_metrics, crowding, draining, layer_list, log_group
@@ -75,6 +76,7 @@ def isthmus_patches() -> None:
     retention.apply()
     imported_apis.apply()
     lambda_authorizers.apply()
+    usage_plans.apply()
     binary_media.apply()
     refusals.apply()  # after it: an event is measured as base64
     offline.apply()

@@ -1,4 +1,4 @@
-"""The system's clock and threads."""
+"""The system's clocks and threads."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+class SteadyClock(SystemClock):
+    """Seconds of ``time.monotonic()``, as the deadlines of ``isthmus.transport`` have them: no clock that is put right
+    moves them."""
+
+    def now(self) -> float:
+        return time.monotonic()
 
 
 class SystemThreads:

@@ -8,7 +8,7 @@ from typing import Any
 from isthmus import bootstrap
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
-from isthmus.cli.pipeline_text import describe_attempt
+from isthmus.cli.pipeline_text import describe_approval, describe_attempt
 from isthmus.model.units import format_usd
 from isthmus.workflows.follow_job import JobStatus, follow, status
 
@@ -79,6 +79,7 @@ def describe(found: JobStatus) -> str:
     if found.candidate is not None:
         champion = "none" if found.champion is None else f"{found.champion:.4f}"
         lines.append(f"accuracy {found.candidate:.4f}, champion's {champion}: {found.reason}")
+    lines += describe_approval(found)
     if found.error:
         lines.append(f"{found.error}: {found.cause}")
     return "\n".join(lines)

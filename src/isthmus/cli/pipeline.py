@@ -1,4 +1,5 @@
-"""``isthmus pipeline list | show | watch | stop | redrive``; ``metrics | compare`` are in ``pipeline_runs``."""
+"""``isthmus pipeline list | show | watch | stop | redrive``; the other verbs are in
+``pipeline_runs`` and ``pipeline_approve``."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from typing import Any
 import msgspec
 
 from isthmus import bootstrap
-from isthmus.cli import pipeline_runs
+from isthmus.cli import pipeline_approve, pipeline_runs
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output, table
-from isthmus.cli.pipeline_text import Lines, Picture, describe
+from isthmus.cli.pipeline_text import Lines, Picture, describe, how_to_answer
 from isthmus.errors import InvalidInput
 from isthmus.workflows.follow_job import Pipeline, until_ended
 from isthmus.workflows.show_pipeline import Shown, list_pipelines, redrive_pipeline, show_pipeline
@@ -28,6 +29,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     verbs = verbs.add_subparsers(title="verbs", metavar="VERB", required=True)
     _register_list(verbs, common)
     pipeline_runs.register(verbs, common)
+    pipeline_approve.register(verbs, common)
     for name, run, text in (
         ("show", _show, "each state with its attempts, reasons, plan and scores"),
         ("watch", _watch, "the same, live, to the end; exit status 0 when it deployed"),
@@ -59,7 +61,10 @@ def _list(options: argparse.Namespace, output: Output) -> None:
         _pipeline(stack), stack.records, state=options.state, model=options.model, limit=options.limit
     )
     rows = [msgspec.to_builtins(entry) for entry in found]
-    output.result(found, table(rows, COLUMNS) if rows else "there is no such pipeline yet")
+    lines = [table(rows, COLUMNS) if rows else "there is no such pipeline yet"]
+    for entry in (entry for entry in found if entry.waits_for):
+        lines.append(f"{entry.job_key} waits for {entry.waits_for}; {how_to_answer(entry.job_key)}")
+    output.result(found, "\n".join(lines))
 
 
 def _show(options: argparse.Namespace, output: Output) -> None:

@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from isthmus.model.approval import Approval
 from isthmus.model.execution import Visit
 from isthmus.model.ledger import Entry
 from isthmus.model.plan import Plan
 from isthmus.model.units import format_seconds, format_usd
+from isthmus.workflows.approve_model import ASKING, describe_answer
 from isthmus.workflows.attempts import AttemptStatus
-from isthmus.workflows.follow_job import SHOWN_TYPES
+from isthmus.workflows.follow_job import SHOWN_TYPES, JobStatus
 from isthmus.workflows.show_pipeline import Shown
 
 MARKS = {"running": "…", "succeeded": "✓", "caught": "!", "failed": "✗", "stopped": "■"}
@@ -33,6 +35,7 @@ def _lines(shown: Shown) -> Iterator[str]:
     if job.candidate is not None:
         champion = "none" if job.champion is None else f"{job.champion:.4f}"
         yield f"accuracy {job.candidate:.4f}, champion's {champion}: {job.reason}"
+    yield from describe_approval(job)
     yield from _metrics(shown)
     if shown.training is not None:
         yield describe_attempt(shown.training)
@@ -80,6 +83,32 @@ def _visit(visit: Visit) -> str:
 def _metrics(shown: Shown) -> Iterator[str]:
     if shown.metrics:
         yield "metrics: " + " ".join(f"{name}={value:g}" for name, value in sorted(shown.metrics.items()))
+
+
+def describe_approval(job: JobStatus) -> Iterator[str]:
+    """Yield what people are asked of a job, with the command that answers, or what they said."""
+    asked = job.approval
+    if asked is None:
+        return
+    if asked.state != "WAITING":
+        yield f"release {asked.release} was {describe_answer(asked)}"
+    elif job.step == ASKING:
+        yield f"release {asked.release} waits for approval since {asked.since}, until {asked.until}: {_scores(asked)}"
+        yield how_to_answer(job.job_key)
+
+
+def how_to_answer(job_key: str) -> str:
+    """Return the command that answers, for a person."""
+    return f"answer: isthmus pipeline approve {job_key}, or with --reject --reason TEXT"
+
+
+def _scores(asked: Approval) -> str:
+    """Return both accuracies in words."""
+    candidate = "not scored" if asked.candidate is None else f"accuracy {asked.candidate:.4f}"
+    if not asked.champion_release:
+        return f"{candidate}, no model is in service"
+    champion = "was not scored" if asked.champion is None else f"has {asked.champion:.4f}"
+    return f"{candidate}, release {asked.champion_release} in service {champion}"
 
 
 def describe_attempt(attempt: AttemptStatus) -> str:
@@ -139,7 +168,12 @@ class Picture:
 
     def tell(self, shown: Shown) -> None:
         """Draw, unless nothing changed."""
-        lines = [_heading(shown), *_visits(shown.visits, shown), *_metrics(shown)]
+        lines = [
+            _heading(shown),
+            *_visits(shown.visits, shown),
+            *describe_approval(shown.job),
+            *_metrics(shown),
+        ]
         lines = _cut(lines, self._size(self._stream))
         if lines == self._drawn:
             return
@@ -181,4 +215,5 @@ class Lines:
                 yield f"{visit.left_seconds:8.1f} s  {visit.state} {MARKS[visit.outcome]}"
         if shown.training is not None:
             yield describe_attempt(shown.training)
+        yield from describe_approval(shown.job)
         yield from _metrics(shown)

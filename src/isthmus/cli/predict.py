@@ -47,6 +47,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file", metavar="FILE", help="a bearer token for the API, instead of AWS credentials"
     )
+    parser.add_argument("--api-key-file", metavar="FILE", help="a key of the API's usage plan, beside either")
     parser.add_argument("--version-of-model", metavar="N", help="ask for this version of the model")
     parser.add_argument(
         "--deadline",
@@ -63,13 +64,15 @@ def client_for(options: argparse.Namespace, *, attempts: int | None = None) -> C
     Raises:
         InvalidInput: they do not fit together.
     """
-    token = predict_input.read_token(options.token_file) if options.token_file else None
+    read = predict_input.read_token
+    token = read(options.token_file) if options.token_file else None
+    api_key = read(options.api_key_file, "an API key") if options.api_key_file else None
     to_cloud = not options.edge or options.fallback or options.api
     stack = options.stack if to_cloud and not options.api else None
     limits: dict[str, Any] = {"deadline_seconds": options.deadline}
     if attempts is not None:
         limits["attempts"] = attempts
-    return Client(edge=options.edge, api=options.api, stack=stack, token=token, **limits)
+    return Client(edge=options.edge, api=options.api, stack=stack, token=token, api_key=api_key, **limits)
 
 
 def _run(options: argparse.Namespace, output: Output) -> None:

@@ -75,12 +75,12 @@ def read(name: str) -> Given:
     return Request(data, identity if isinstance(identity, str) else None)
 
 
-def read_token(name: str) -> str:
-    """Return the token that a file holds. Raises InvalidInput."""
+def read_token(name: str, what: str = "a token") -> str:
+    """Return the token, or ``what`` else is one word, that a file holds. Raises InvalidInput."""
     try:
         return _bytes(name).decode().strip()
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{name} must hold a token, and is no text") from error
+        raise InvalidInput(f"{name} must hold {what}, and is no text") from error
 
 
 def matched(given: Arrays, about: ModelMetadata) -> tuple[dict[str, NDArray[Any]], bool]:

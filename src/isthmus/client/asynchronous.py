@@ -41,6 +41,7 @@ class AsyncClient:
         api: str | None = None,
         stack: str | None = None,
         token: str | None = None,
+        api_key: str | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
         attempts: int = ATTEMPTS,
         connections: int = MOST_CONNECTIONS,
@@ -50,7 +51,7 @@ class AsyncClient:
         except ModuleNotFoundError as error:
             raise EnvironmentProblem("isthmus.AsyncClient needs aiohttp; install `isthmus[async]`") from error
         self._aiohttp = aiohttp
-        self._places = settings.places(edge=edge, api=api, stack=stack, token=token)
+        self._places = settings.places(edge=edge, api=api, stack=stack, token=token, api_key=api_key)
         self._limits = Limits(deadline_seconds, attempts)
         self._connections = connections
         self._session: ClientSession | None = None

@@ -15,14 +15,20 @@ DEFAULT_STACK = "isthmus"
 
 
 def places(
-    *, edge: str | None, api: str | None, stack: str | None, token: str | None, name: str = "isthmus.Client"
+    *,
+    edge: str | None,
+    api: str | None,
+    stack: str | None,
+    token: str | None,
+    api_key: str | None = None,
+    name: str = "isthmus.Client",
 ) -> tuple[Place, ...]:
     """Return the places to ask, the core device first; without a word, the stack of ISTHMUS_STACK.
 
     A device alone stays alone: what is sent to it may not be meant for the cloud.
 
     Raises:
-        InvalidInput: an address that cannot be one, or a token that would travel in the clear.
+        InvalidInput: an address that cannot be one, or a token or key that is no header's value.
     """
     if api is not None and stack is not None:
         raise InvalidInput(f"{name} takes the API's address or the stack's name, not both")
@@ -33,9 +39,11 @@ def places(
         stack = os.environ.get("ISTHMUS_STACK") or DEFAULT_STACK
     if api is not None or stack is not None:
         address = _constant(api) if api is not None else _of_stack(str(stack))
-        found.append(Place("cloud", address, bearer(token) if token is not None else signer()))
-    elif token is not None:
-        raise InvalidInput("a token is for the API: name it by api= or stack=")
+        proof = bearer(token) if token is not None else signer()
+        found.append(Place("cloud", address, proof if api_key is None else keyed(api_key, proof)))
+    elif token is not None or api_key is not None:
+        what = "a token" if token is not None else "an API key"
+        raise InvalidInput(f"{what} is for the API: name it by api= or stack=")
     return tuple(found)
 
 
@@ -45,16 +53,17 @@ def bearer(token: str) -> Authorize:
     Raises:
         InvalidInput: the token is no header's value; later: a request would carry it unencrypted.
     """
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise InvalidInput("the token must be printable ASCII without spaces")
+    return functools.partial(_with_header, "token", "authorization", f"Bearer {_printable('token', token)}")
 
-    def authorize(request: Outgoing) -> Outgoing:
-        parts = urlsplit(request.url)
-        if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
-            raise InvalidInput(f"the token is not sent to {parts.hostname} without TLS: use https")
-        return replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
 
-    return authorize
+def keyed(key: str, proof: Authorize) -> Authorize:
+    """Put ``x-api-key: …`` on each request too, which the API's usage plan counts by; a signature covers it.
+
+    Raises:
+        InvalidInput: the key is no header's value; later: a request would carry it unencrypted.
+    """
+    named = functools.partial(_with_header, "API key", "x-api-key", _printable("API key", key))
+    return lambda request: proof(named(request))
 
 
 def signer() -> Authorize:
@@ -68,6 +77,19 @@ def signer() -> Authorize:
         return replace(request, url=url, headers=headers)
 
     return authorize
+
+
+def _printable(what: str, text: str) -> str:
+    if not text.isascii() or not text.isprintable() or not text or " " in text:
+        raise InvalidInput(f"the {what} must be printable ASCII without spaces")
+    return text
+
+
+def _with_header(what: str, name: str, value: str, request: Outgoing) -> Outgoing:
+    parts = urlsplit(request.url)
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise InvalidInput(f"the {what} is not sent to {parts.hostname} without TLS: use https")
+    return replace(request, headers={**request.headers, name: value})
 
 
 def _constant(url: str) -> functools.partial[str]:

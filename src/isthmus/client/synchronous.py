@@ -36,8 +36,9 @@ class Client:
     ``edge``: address of a core device, with its port; alone, nothing leaves the device.
     ``api``: the API's address; ``stack``: or the stack that it belongs to. Without any of the three: the
     stack of ISTHMUS_STACK, else ``isthmus``. ``token``: a bearer token for the API; without one, requests
-    are signed with the AWS credentials that boto3 finds. ``deadline_seconds``: for a whole call, retries
-    included; ``attempts``: requests in all that a call may take. Safe to share between threads.
+    are signed with the AWS credentials that boto3 finds. ``api_key``: a key of the API's usage plan, which goes
+    along with either. ``deadline_seconds``: for a whole call, retries included; ``attempts``: requests in all
+    that a call may take. Safe to share between threads.
 
     Raises:
         InvalidInput: an address that is none.
@@ -50,10 +51,11 @@ class Client:
         api: str | None = None,
         stack: str | None = None,
         token: str | None = None,
+        api_key: str | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
         attempts: int = ATTEMPTS,
     ) -> None:
-        self._places = settings.places(edge=edge, api=api, stack=stack, token=token)
+        self._places = settings.places(edge=edge, api=api, stack=stack, token=token, api_key=api_key)
         self._limits = Limits(deadline_seconds, attempts)
         # Retries are the exchange's; a pool keeps connections for so many threads at once.
         self._pool = urllib3.PoolManager(retries=False, maxsize=MOST_CONNECTIONS)

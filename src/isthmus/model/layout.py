@@ -7,6 +7,9 @@ import hashlib
 CHAMPIONS = "MODELS"
 SERVING = "SERVING"
 """Partition of what the router is told about each model, besides where it is in service."""
+APPROVALS = "APPROVALS"
+"""Partition of what people are asked: one item for each job, by its key, with the token that answers. Not among the
+job's records: rigs read those, and may answer tokens."""
 RIGS = "RIGS"
 POLICY = "POLICY"
 SETTINGS = "SETTINGS"
@@ -281,6 +284,16 @@ def crossing_sk(since: str, life: str) -> str:
     """Sort key of what left a rig in one minute. ``life``: of the agent's process, so that one that was started again
     adds to what it told before."""
     return f"{since}#{life}"
+
+
+def results_pk(device: str) -> str:
+    """Partition of what a device told of its inferences: an item for each outbox that it had."""
+    return f"RESULTS#{device}"
+
+
+def results_object(device: str, outbox: str, due: int) -> str:
+    """Results of an outbox from the number ``due`` on. Athena and Glue read ``device`` and ``outbox`` from the name."""
+    return f"results/device={device}/outbox={outbox}/{due:019d}.jsonl.gz"
 
 
 def agent_sk(agent: str) -> str:

@@ -9,8 +9,10 @@ import msgspec
 
 from isthmus.errors import Unavailable
 from isthmus.model import layout
+from isthmus.model.approval import Approval
 from isthmus.model.execution import Run
 from isthmus.ports import Clock, Item, Records
+from isthmus.workflows.approve_model import approval_of
 from isthmus.workflows.attempts import AttemptStatus, newest_attempt
 from isthmus.workflows.explain_failure import explain
 
@@ -51,7 +53,7 @@ class Pipeline(Protocol):
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """``state``: WAITING (no execution yet), RUNNING, DEPLOYED, REJECTED, FAILED, ABORTED. ``training`` is
-    the newest attempt, in ``status`` alone."""
+    the newest attempt, in ``status`` alone. ``approval``: what people were asked, and said."""
 
     job_key: str
     state: str
@@ -66,6 +68,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[tuple[str, float], ...] = ()
     redrives: int = 0
     training: AttemptStatus | None = None
+    approval: Approval | None = None
 
 
 def status(job_key: str, pipeline: Pipeline, records: Records) -> JobStatus:
@@ -94,6 +97,7 @@ def status_of(job_key: str, run: Run | None, item: Item) -> JobStatus:
         cause=cause,
         steps=tuple((visit.state, visit.entered_seconds) for visit in visits),
         redrives=run.redrives if run else 0,
+        approval=approval_of(item, run.arn) if run else None,
     )
 
 

@@ -170,7 +170,7 @@ def _write(pk: str, values: dict[str, Any], order: int | None, records: Records)
 def _publish(job_key: str, ended: dict[str, Any], records: Records, events: Events) -> None:
     item = records.get(layout.job_pk(job_key), layout.STATE) or {}
     facts: dict[str, Any] = {
-        name: item[name] for name in ("model", "dataset", "evaluation", "release") if name in item
+        name: item[name] for name in ("model", "dataset", "evaluation", "release", "approval") if name in item
     }
     events.publish(f"isthmus job {ended['state'].lower()}", {"job_key": job_key, **ended, **facts})
 

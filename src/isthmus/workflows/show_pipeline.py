@@ -16,6 +16,7 @@ from isthmus.model.ledger import Entry
 from isthmus.model.plan import Plan
 from isthmus.model.units import utc_of
 from isthmus.ports import BlobStore, Item, Records
+from isthmus.workflows.approve_model import ASKING
 from isthmus.workflows.attempts import AttemptStatus, newest_attempt
 from isthmus.workflows.follow_job import JobStatus, Pipeline, state_of, status_of
 from isthmus.workflows.keep_ledger import read_job
@@ -24,7 +25,8 @@ from isthmus.workflows.record_outcome import JOB_KEY_CHARACTERS
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A job in a list. ``step`` is where it is, or where it ended unsuccessfully; ``since`` is when it
-    began, was redriven last, or ended (UTC); ``attempt`` counts its trainings."""
+    began, was redriven last, or ended (UTC); ``attempt`` counts its trainings; ``waits_for``: ``approval``, or
+    nothing."""
 
     job_key: str
     model: str
@@ -34,6 +36,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     since: str
     attempt: int
     redrives: int
+    waits_for: str = ""
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,15 +85,17 @@ def _record(run: Run, records: Records) -> Item:
 
 def _summary(run: Run, item: Item, pipeline: Pipeline, records: Records) -> Summary:
     key = run.name[:JOB_KEY_CHARACTERS]
+    step = "" if run.status == "SUCCEEDED" else pipeline.state(run.arn)
     return Summary(
         job_key=key,
         model=item.get("model", ""),
         dataset=item.get("dataset", ""),
         state=state_of(run.status, item),
-        step="" if run.status == "SUCCEEDED" else pipeline.state(run.arn),
+        step=step,
         since=utc_of(run.ended_at or run.redriven_at or run.started_at),
         attempt=_attempts(key, records),
         redrives=run.redrives,
+        waits_for="approval" if run.status == "RUNNING" and step == ASKING else "",
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 COMMIT_FILE = "committed.json"
+END_FILE = "ended.json"
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,14 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: Sha256
     step: int
     files: dict[str, Sha256]
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """The last ``step`` is committed, as the worker heard that does not commit itself."""
+
+    schema: Literal["isthmus/slices-end/1"] = "isthmus/slices-end/1"
+    fingerprint: Sha256
+    step: int
 
 
 class SliceCheckpoints:
@@ -104,13 +113,33 @@ class SliceCheckpoints:
             )
         return found
 
+    def end(self, step: int) -> None:
+        """Note that the last step was committed by the first worker; it is on the disk then."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _replace(self._folder / END_FILE, documents.encode(End(fingerprint=self._fingerprint, step=step)))
+
+    def has_ended(self, step: int) -> bool:
+        """Whether this worker knows that the last step is committed.
+
+        Raises:
+            EnvironmentProblem, InvalidDocument: as ``committed``.
+        """
+        path = self._folder / END_FILE
+        if path.is_file():
+            found = documents.decode(End, path.read_bytes(), str(path))
+            return found.fingerprint == self._fingerprint and found.step == step
+        commit = self.committed()
+        return commit is not None and commit.step == step
+
     def path(self, number: int, step: int) -> Path:
         """Return where a slice's file of a step lies."""
         return self._folder / f"slice-{number}" / f"step-{step:08d}.npz"
 
     def forget(self, number: int, before: int) -> None:
-        """Remove a slice's files of steps before one that is committed."""
-        for path in self.path(number, 0).parent.glob("step-*.npz"):
+        """Remove a slice's files of steps before one that is committed, and what a life that was killed left half
+        written."""
+        folder = self.path(number, 0).parent
+        for path in (*folder.glob("step-*.npz"), *folder.glob(".step-*")):
             if path.name < self.path(number, before).name:
                 path.unlink(missing_ok=True)
 

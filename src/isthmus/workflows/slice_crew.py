@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import DeadlineExceeded, InvalidFrame, IsthmusError
-from isthmus.transport.ports import Channel, within
+from isthmus.ports import Clock, Threads
+from isthmus.transport.ports import Channel
 from isthmus.workflows.slice_meeting import Meeting
 from isthmus.workflows.slice_notes import Crossing, Note, Place, message, read, restored
 
@@ -32,7 +31,11 @@ class Crew:
         self._channels = channels
         self._meeting = meeting
         self._patience_seconds = patience_seconds
-        self._senders = {other: _Sender(channel, patience_seconds) for other, channel in channels.items()}
+        self._clock = meeting.clock
+        self._senders = {
+            other: _Sender(channel, patience_seconds, meeting.threads, meeting.clock)
+            for other, channel in channels.items()
+        }
         self._crossings: dict[tuple[str, int, int, int, int], Arrays] = {}
         self._notes: dict[int, list[Note]] = {other: [] for other in channels}
         self.parent = max((other for other in channels if other < worker), default=None)
@@ -115,15 +118,15 @@ class Crew:
             sender.end()
 
     def _wait(self, other: int, there: Callable[[], bool]) -> None:
-        until = within(self._patience_seconds)
+        until = self._clock.now() + self._patience_seconds
         while not there():
             self._meeting.check()
             for sender in self._senders.values():
                 sender.check()
             try:
-                self._take(other, self._channels[other].receive(deadline=within(LOOK_SECONDS)))
+                self._take(other, self._channels[other].receive(deadline=self._clock.now() + LOOK_SECONDS))
             except DeadlineExceeded:
-                if time.monotonic() > until:
+                if self._clock.now() > until:
                     raise DeadlineExceeded(
                         f"worker {other} sent nothing for {self._patience_seconds:g} s"
                     ) from None
@@ -140,33 +143,47 @@ class Crew:
 class _Sender:
     """Sends what it is given in a thread of its own, so that a slice computes meanwhile."""
 
-    def __init__(self, channel: Channel, seconds: float) -> None:
+    def __init__(self, channel: Channel, seconds: float, threads: Threads, clock: Clock) -> None:
         self._channel = channel
         self._seconds = seconds
-        self._waiting: queue.SimpleQueue[Arrays | None] = queue.SimpleQueue()
+        self._clock = clock
+        self._waiting: deque[Arrays | None] = deque()
+        self._given, self._over = threads.flag(), threads.flag()
         self._error: IsthmusError | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True, name="isthmus-slice-sender")
-        self._thread.start()
+        threads.start("isthmus-slice-sender", self._run)
 
     def put(self, sent: Arrays) -> None:
         self.check()
-        self._waiting.put(sent)
+        self._add(sent)
 
     def check(self) -> None:
         if self._error is not None:
             raise self._error
 
     def end(self) -> None:
-        self._waiting.put(None)
+        self._add(None)
 
     def finish(self) -> None:
         self.end()
-        self._thread.join(self._seconds)
+        self._over.wait(self._seconds)
         self.check()
+
+    def _add(self, sent: Arrays | None) -> None:
+        self._waiting.append(sent)
+        self._given.set()
 
     def _run(self) -> None:
         try:
-            while (sent := self._waiting.get()) is not None:
-                self._channel.send(sent, deadline=within(self._seconds))
+            while (sent := self._next()) is not None:
+                self._channel.send(sent, deadline=self._clock.now() + self._seconds)
         except IsthmusError as error:
             self._error = error
+        finally:
+            self._over.set()
+
+    def _next(self) -> Arrays | None:
+        while not self._waiting:
+            self._given.wait()
+            # Before the look that follows: what is added after it sets it again.
+            self._given.clear()
+        return self._waiting.popleft()

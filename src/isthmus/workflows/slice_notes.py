@@ -71,7 +71,12 @@ class Committed(msgspec.Struct, frozen=True, tag="committed"):
     step: Count
 
 
-Note = Hello | Crossing | Place | Ready | Start | Written | Committed
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """Upwards: the worker, and all that it speaks for, know of the last commit, also once they are started again.
+    Downwards: all do."""
+
+
+Note = Hello | Crossing | Place | Ready | Start | Written | Committed | Done
 _decoder: msgspec.msgpack.Decoder[Note] = msgspec.msgpack.Decoder(Note)
 
 

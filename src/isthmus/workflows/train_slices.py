@@ -2,7 +2,8 @@
 all have.
 
 Reports go up a tree of the channels that there are, to the first worker, and what it decides goes down again. A
-checkpoint is written by every worker, then committed by the first, and only then does anybody go on.
+checkpoint is written by every worker, then committed by the first, and only then does anybody go on. Nobody leaves
+before all have noted that the last one is committed, unless the others stay away.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 from isthmus.errors import AttemptLost, ChannelClosed, DeadlineExceeded, InvalidFrame, SessionLost
 from isthmus.frameworks.trainable import TrainableSlice
 from isthmus.planning.slicing.passes import Pass, Passes
-from isthmus.transport.ports import within
 from isthmus.workflows.slice_checkpoints import SliceCheckpoints
 from isthmus.workflows.slice_crew import Crew
 from isthmus.workflows.slice_meeting import Meeting
-from isthmus.workflows.slice_notes import Committed, Ready, Start, Written, crossing
+from isthmus.workflows.slice_notes import Committed, Done, Ready, Start, Written, crossing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,10 +80,10 @@ class SliceTrainer:
         while True:
             crew: Crew | None = None
             try:
-                channels = self.meeting.join(deadline=within(self.patience_seconds))
+                channels = self.meeting.join(deadline=self.meeting.clock.now() + self.patience_seconds)
                 crew = Crew(self.worker, channels, self.meeting, self.patience_seconds)
                 self._train(crew)
-                crew.finish()
+                self._part(crew)
                 return
             except LOST as error:
                 now = self._done
@@ -92,6 +92,11 @@ class SliceTrainer:
                 self.say(f"worker {self.worker} begins again after step {now}: {error}")
                 self.meeting.leave()
                 if faults > MOST_FAULTS or crew is None:
+                    if self.checkpoints.has_ended(self.course.steps):
+                        self.say(
+                            f"worker {self.worker} ends: the last step is committed, and others stayed away"
+                        )
+                        return
                     raise AttemptLost(
                         f"worker {self.worker} could not go on after step {now}: {error}"
                     ) from error
@@ -117,6 +122,17 @@ class SliceTrainer:
             if self.course.is_kept(self._done):
                 self._keep(crew)
 
+    def _part(self, crew: Crew) -> None:
+        """Leave when all may. What one of them would never hear again is on its disk by then."""
+        if crew.parent is not None:
+            self.checkpoints.end(self.course.steps)
+        crew.gather(Done)
+        if crew.parent is not None:
+            crew.tell(crew.parent, Done())
+            crew.hear(crew.parent, Done)
+        crew.tell_all(Done())
+        crew.finish()
+
     def _agree(self, crew: Crew) -> Start:
         crew.gather(Ready)
         if crew.parent is None:
@@ -133,6 +149,7 @@ class SliceTrainer:
         self.losses = {}
         for number, each in self.slices.items():
             state = self.checkpoints.read(number, step, files[str(number)])
+            self.checkpoints.forget(number, step)
             each.load(state)
             for name in each.form.outputs:
                 self.losses[name] = [list(values) for values in state[LOSS + name]] if step else []
@@ -143,6 +160,8 @@ class SliceTrainer:
         for number, each in self.slices.items():
             files[str(number)] = self.checkpoints.write(number, self._done, self._state(each))
         for written in crew.gather(Written):
+            if written.step != self._done:
+                raise InvalidFrame(f"step {written.step} was written where {self._done} was due")
             files.update(written.files)
         if crew.parent is None:
             self.checkpoints.commit(self._done, files)

@@ -13,8 +13,8 @@ from tests.e2e.cleanup import client, listed
 from tests.e2e.permissions import removals
 
 Document = dict[str, Any]
-HOLDERS = {"CoreDevicePolicy": "core-device"}
-"""Whom the demo gives a managed policy to: the identity's name is the stack's with this behind it."""
+HOLDERS = {"CoreDevicePolicy": "core-device", "ApproverPolicy": "approver"}
+"""Whom the demo and the tests give a managed policy to: the identity's name is the stack's with this behind it."""
 
 
 def roles(system: System) -> dict[str, str]:

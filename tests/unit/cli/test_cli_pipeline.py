@@ -7,10 +7,13 @@ import shutil
 import termios
 from typing import Any
 
+import msgspec
 import pytest
 
+from isthmus.cli.job import describe as describe_job
 from isthmus.cli.main import main
 from isthmus.cli.pipeline_text import Lines, Picture, describe, terminal_size
+from isthmus.model.approval import Approval
 from isthmus.model.execution import Failure, Visit
 from isthmus.model.plan import Plan, Refusal
 from isthmus.workflows.follow_job import JobStatus
@@ -213,3 +216,56 @@ def test_the_size_is_that_of_the_terminal_that_is_drawn_on() -> None:
 def test_a_limit_below_one_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pipeline", "list", "--limit", "0"]) == 2
     assert "--limit must be at least 1; it is 0" in capsys.readouterr().err
+
+
+ASKS = Visit(state="AskApproval", type="Task", entered_seconds=40.0, attempts=1)
+ASKED = Approval(
+    execution="arn:e",
+    model="digits",
+    release=2,
+    candidate=0.97,
+    champion=0.95,
+    champion_release=1,
+    since="2026-01-02T03:04:05+00:00",
+    until="2026-01-09T03:04:05+00:00",
+)
+COMMAND = "answer: isthmus pipeline approve k, or with --reject --reason TEXT"
+
+
+def asking(**answer: str) -> Shown:
+    found = shown(REGISTER, ASKS)
+    approval = msgspec.convert({**msgspec.to_builtins(ASKED), **answer}, Approval)
+    step = "DeployCloud" if answer else "AskApproval"
+    return msgspec.structs.replace(
+        found, job=msgspec.structs.replace(found.job, approval=approval, step=step)
+    )
+
+
+def test_a_pipeline_that_waits_for_approval_says_so_with_the_command() -> None:
+    lines = describe(asking()).splitlines()
+    question = (
+        "release 2 waits for approval since 2026-01-02T03:04:05+00:00, until 2026-01-09T03:04:05+00:00: "
+        "accuracy 0.9700, release 1 in service has 0.9500"
+    )
+    assert lines[-2:] == [question, COMMAND]
+    told: list[str] = []
+    Lines(told.append).tell(asking())
+    assert told[-2:] == [question, COMMAND]
+    stream = io.StringIO()
+    Picture(stream, lambda _: os.terminal_size((200, 20))).tell(asking())
+    assert stream.getvalue().splitlines()[-1] == COMMAND
+    assert describe_job(asking().job).splitlines()[-1] == COMMAND
+
+
+def test_who_answered_stays_to_be_seen_and_nothing_is_asked_any_more() -> None:
+    answered = asking(state="REJECTED", by="arn:ada", at="2026-01-03T00:00:00+00:00", reason="too dear")
+    assert describe(answered).splitlines()[-1] == (
+        "release 2 was rejected by arn:ada at 2026-01-03T00:00:00+00:00: too dear"
+    )
+
+
+def test_scores_that_there_are_not_are_said_to_be_missing() -> None:
+    found = asking()
+    approval = msgspec.structs.replace(ASKED, candidate=None, champion=None, champion_release=0)
+    first = msgspec.structs.replace(found, job=msgspec.structs.replace(found.job, approval=approval))
+    assert describe(first).splitlines()[-2].endswith(": not scored, no model is in service")

@@ -191,6 +191,19 @@ def test_the_api_is_asked_where_the_device_does_not_answer(predict: Any, edge: s
     assert (code, json.loads(out)["place"], json.loads(out)["attempts"]) == (0, "cloud", 2)
 
 
+def test_an_api_key_of_a_file_goes_along(predict: Any, scripted: ScriptedServer, tmp_path: Path) -> None:
+    scripted.script = [Reply(403, {"error": "another key"})]
+    for name, text in (("token", "secret\n"), ("key", "k" * 20 + "\n")):
+        (tmp_path / name).write_text(text)
+    files = ("--token-file", str(tmp_path / "token"), "--api-key-file", str(tmp_path / "key"))
+    where = ("--api", scripted.url, *files)
+    code, _, err = predict("request.json", request(), *where, where="http://127.0.0.1:9")
+    assert (code, "another key" in err) == (1, True)
+    for _, _, headers, _ in scripted.seen:
+        assert {name.lower(): value for name, value in headers.items()}["x-api-key"] == "k" * 20
+    assert scripted.seen
+
+
 def test_without_numpy_requests_are_sent_and_arrays_are_refused(edge: str, tmp_path: Path) -> None:
     (tmp_path / "request.json").write_bytes(request(id="mine"))
     (tmp_path / "row.npy").write_bytes(npy(np.array(ROW, np.float32)))

@@ -321,6 +321,8 @@ def test_without_credentials_the_edge_still_answers(
         ({"edge": "http://127.0.0.1:1", "token": "t"}, "a token is for the API"),
         ({"api": "https://a/v", "token": "t\r\nx-evil: 1"}, "printable ASCII"),
         ({"api": "https://a/v", "token": ""}, "printable ASCII"),
+        ({"edge": "http://127.0.0.1:1", "api_key": "k"}, "an API key is for the API"),
+        ({"api": "https://a/v", "api_key": "k\r\nx-evil: 1"}, "the API key must be printable ASCII"),
     ],
 )
 @pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
@@ -332,6 +334,32 @@ def test_settings_that_cannot_be_meant_are_refused(kind: str, settings: dict[str
 def test_a_token_never_travels_in_the_clear(ask: Ask) -> None:
     with pytest.raises(InvalidInput, match=r"not sent to example\.com without TLS"):
         ask({"api": "http://example.com/v", "token": "t"}, "infer", "m", {"x": ROW})
+
+
+def test_an_api_key_never_travels_in_the_clear(ask: Ask) -> None:
+    with pytest.raises(InvalidInput, match=r"API key is not sent to example\.com without TLS"):
+        ask({"api": "http://example.com/v", "token": "t", "api_key": "k"}, "infer", "m", {"x": ROW})
+
+
+def test_an_api_key_goes_along_with_a_token(scripted: ScriptedServer, ask: Ask) -> None:
+    scripted.script = [answer(7)]
+    ask({**cloud(scripted), "api_key": "k" * 20}, "infer", "m", {"x": ROW})
+    for _, _, headers, _ in scripted.seen:
+        found = {name.lower(): value for name, value in headers.items()}
+        assert (found["authorization"], found["x-api-key"]) == ("Bearer secret", "k" * 20)
+
+
+def test_an_api_key_is_part_of_what_is_signed(
+    scripted: ScriptedServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    scripted.script = [answer(7)]
+    ask({"api": scripted.url + "/v", "api_key": "k" * 20}, "infer", "m", {"x": ROW})
+    for _, _, headers, _ in scripted.seen:
+        found = {name.lower(): value for name, value in headers.items()}
+        assert found["x-api-key"] == "k" * 20
+        assert "x-api-key" in found["authorization"].partition("SignedHeaders=")[2].partition(",")[0]
 
 
 def test_connections_are_used_again(scripted: ScriptedServer) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.adapters.system import SteadyClock, SystemThreads
 from isthmus.errors import DeadlineExceeded
 from isthmus.frameworks.sliced import Operator, SliceForm, cut
 from isthmus.frameworks.trainable import Recipe, mask
@@ -167,7 +168,7 @@ class World:
         door = self.doors[worker] = Door()
         ways = {other: _Way(self, other) for other in near if other < worker}
         higher = frozenset(other for other in near if other > worker)
-        meeting = Meeting(worker, fingerprint, ways, higher, door)
+        meeting = Meeting(worker, fingerprint, ways, higher, door, SystemThreads(), SteadyClock())
         noise = np.random.default_rng(1)
         arrays = {name: noise.normal(size=ROWS).astype("f4") for name in "xy"}
         trainer = SliceTrainer(

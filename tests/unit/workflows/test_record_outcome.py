@@ -198,6 +198,14 @@ def test_the_outcome_is_recorded_and_published_with_both_scores(job: Job) -> Non
     assert detail["job_key"] == KEY
 
 
+def test_who_refused_a_model_is_told_with_its_end(job: Job) -> None:
+    approval = {"state": "REJECTED", "by": "arn:ada", "reason": "too dear"}
+    job.world.records.update(layout.job_pk(KEY), layout.STATE, {"model": "digits", "approval": approval})
+    outcome = job.state("REJECTED")
+    assert (outcome.state, outcome.error) == ("REJECTED", ""), "it is no failure"
+    assert job.events.published[0][1]["approval"] == approval
+
+
 def test_a_failure_before_registering_is_recorded_too(job: Job) -> None:
     job.event("FAILED", "InvalidManifest", LAMBDA, at="RegisterDataset")
     assert (job.item["error"], job.item["at"]) == ("InvalidManifest", "RegisterDataset")

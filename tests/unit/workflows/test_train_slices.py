@@ -99,6 +99,19 @@ def test_all_are_lost_and_a_finished_training_is_not_done_again(
         assert again.result() == alone
 
 
+@pytest.mark.parametrize("again", [0, 1])
+def test_who_is_started_again_when_all_have_ended_ends_well_without_the_others(
+    again: int, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    world = World(tmp_path, *DIVISIONS[0])
+    world.start_all()
+    world.join_all()
+    world.start(again, patience_seconds=0.3)
+    world.join(again)
+    assert world.errors == {}
+    assert world.result() == alone
+
+
 def test_who_waits_in_vain_names_who_is_missing(tmp_path: Path) -> None:
     world = World(tmp_path, *DIVISIONS[0])
     world.start(1, patience_seconds=0.2)
@@ -128,6 +141,16 @@ def test_a_checkpoint_that_is_another_or_gone_is_not_used(tmp_path: Path) -> Non
     kept.commit(4, {"1": sha256})
     with pytest.raises(EnvironmentProblem, match="is of another training"):
         SliceCheckpoints(tmp_path, "b" * 64).committed()
+
+
+def test_what_a_killed_worker_left_half_written_is_removed_with_the_older_files(tmp_path: Path) -> None:
+    kept = SliceCheckpoints(tmp_path, FINGERPRINT)
+    for step in (0, 2, 4):
+        kept.write(1, step, {"parameter:w": np.arange(3.0)})
+    folder = kept.path(1, 0).parent
+    (folder / f".{kept.path(1, 6).name}.123").write_bytes(b"half")
+    kept.forget(1, 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000002.npz", "step-00000004.npz"]
 
 
 def test_the_weights_of_all_are_put_together(alone: dict[str, bytes], tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""slice_simulation: the shipped workers of a training in slices under a seeded scheduler, in as many worlds as seeds.
+
+Violations are counted: a training that does not end, or not with the undisturbed one's arrays to the bit; a commit
+of what some slice has not on its disk. `python -m benchmarks.slice_simulation --seed N` replays one world and prints
+its trace. `--seeds N` runs so many (100,000 by default), `--first N` says from which on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import multiprocessing
+import os
+import sys
+import time
+
+from benchmarks.report import report
+from benchmarks.slicing.simulated import simulate
+
+SEEDS = 100_000
+SHOWN = 10
+
+
+def main() -> int:
+    """Run; return 1 when something was violated."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay one world, with its trace")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many worlds")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    chosen = parser.parse_args()
+    if chosen.seed is not None:
+        return _replay(chosen.seed)
+    return _run(chosen.first, chosen.seeds)
+
+
+def _replay(seed: int) -> int:
+    result = simulate(seed, trace=True)
+    print("\n".join(result.trace))
+    print(f"seed {seed}: {result.kills} kills, {result.breaks} breaks")
+    for violation in result.violations:
+        print(f"VIOLATED: {violation}")
+    return int(bool(result.violations))
+
+
+def _run(first: int, count: int) -> int:
+    started, violated = time.perf_counter(), []
+    totals: collections.Counter[str] = collections.Counter()
+    longest = 0.0
+    with multiprocessing.get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:
+        for result in pool.imap_unordered(simulate, range(first, first + count), chunksize=50):
+            totals.update(kills=result.kills, breaks=result.breaks, turns=result.turns)
+            longest = max(longest, result.seconds)
+            if result.violations:
+                violated.append(result.seed)
+                if len(violated) <= SHOWN:
+                    print(f"seed {result.seed}: {'; '.join(result.violations)}", file=sys.stderr)
+    report(
+        "slice_simulation",
+        ours=len(violated),
+        reference=count,
+        unit="violations",
+        seeds=count,
+        first_seed=first,
+        violated=violated[:SHOWN],
+        **totals,
+        longest_virtual_seconds=round(longest, 1),
+        seconds=round(time.perf_counter() - started, 1),
+        reference_is="the number of worlds, each of another seed",
+    )
+    return int(bool(violated))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
