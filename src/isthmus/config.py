@@ -99,11 +99,11 @@ class PackageModelSettings(StateSettings):
 @dataclasses.dataclass(frozen=True)
 class RegisterModelSettings(StateSettings):
     """Of ``register_model``. ``model_group``: the model package group's name. ``manual_approval``: ``required``, or
-    empty; ``approval_days``: how long an answer is waited for."""
+    empty, or left out, as a variable without a value may be; ``approval_days``: how long an answer is waited for."""
 
     model_group: str
-    manual_approval: str
     approval_days: float
+    manual_approval: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
