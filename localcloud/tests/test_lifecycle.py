@@ -17,6 +17,9 @@ import boto3
 import pytest
 from conftest import REGION, Cloud, cli, wait_for
 
+from isthmus_localcloud.state import StateFolder
+from isthmus_localcloud.supervisor import Supervisor
+
 
 def processes_of(state: Path) -> list[int]:
     """Every process that has the state folder in its command line, environment or working directory."""
@@ -128,6 +131,40 @@ def test_commands_without_a_cloud_say_so(tmp_path: Path) -> None:
 def test_wrong_usage_exits_with_two() -> None:
     done = subprocess.run([sys.executable, "-m", "isthmus_localcloud", "sideways"], capture_output=True)
     assert done.returncode == 2
+
+
+SILENT = "import time; time.sleep(600)"
+ANSWERS = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_an_engine_that_never_answers_is_started_once_more(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    engines: list[subprocess.Popen[bytes]] = []
+
+    class Stubborn(Supervisor):
+        def _start_engine(self) -> None:
+            code = ANSWERS if engines else SILENT
+            command = [sys.executable, "-c", code, str(port)]
+            self.engine = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+            engines.append(self.engine)
+
+    supervisor = Stubborn(StateFolder(tmp_path), port, "eu-west-1", (0.5, 30.0))
+    supervisor._start_engine()
+    try:
+        supervisor._await_ready()
+        assert [engine.poll() for engine in engines] == [-signal.SIGKILL, None]
+    finally:
+        for engine in engines:
+            engine.kill()
+            engine.wait()
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "engine"])

@@ -19,7 +19,7 @@ from .preflight import check_disk, choose_port
 from .state import STATE_VARIABLE, StateFolder, read_json, write_json
 from .supervisor import Supervisor, start_time
 
-UP_SECONDS = 120.0
+UP_SECONDS = 140.0
 DOWN_SECONDS = 30.0
 POLL_SECONDS = 0.1
 

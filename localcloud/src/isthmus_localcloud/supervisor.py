@@ -25,7 +25,9 @@ from .processes import Program, children_of, kill_group, launch
 from .state import STATE_VARIABLE, StateFolder, write_json
 
 PR_SET_CHILD_SUBREAPER = 36
-START_SECONDS = 90.0
+START_SECONDS = (60.0, 50.0)
+"""What LocalEmu gets to answer, at a first and at a second start: it was seen that its web server never
+answered while the process said that it was ready."""
 STOP_SECONDS = 6.0
 POLL_SECONDS = 0.1
 ACCOUNT_ID = "000000000000"
@@ -34,8 +36,11 @@ ACCOUNT_ID = "000000000000"
 class Supervisor:
     """Runs until told to stop or until LocalEmu ends."""
 
-    def __init__(self, state: StateFolder, port: int, region: str) -> None:
+    def __init__(
+        self, state: StateFolder, port: int, region: str, start_seconds: tuple[float, ...] = START_SECONDS
+    ) -> None:
         self.state, self.port, self.region = state, port, region
+        self.start_seconds = start_seconds
         self.stopping = threading.Event()
         self.engine: subprocess.Popen[bytes] | None = None
         self.started_at = time.time()
@@ -75,15 +80,24 @@ class Supervisor:
             self.engine = launch(program, log, isolate=False)
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        for number, seconds in enumerate(self.start_seconds):
+            if number and self.engine is not None:
+                kill_group(self.engine)
+                self.engine.wait()
+                self._start_engine()
+            if self._answers_within(seconds):
+                return
+        waited = " and again ".join(f"{seconds:.0f} s" for seconds in self.start_seconds)
+        raise LocalcloudError(f"LocalEmu was not ready within {waited}: see {self.state.engine_log}")
+
+    def _answers_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         while not self.stopping.wait(POLL_SECONDS):
             self._check_engine()
             if self._healthy():
-                return
+                return True
             if time.monotonic() > deadline:
-                raise LocalcloudError(
-                    f"LocalEmu was not ready within {START_SECONDS:.0f} s: see {self.state.engine_log}"
-                )
+                return False
         raise LocalcloudError("stopped before it was ready")
 
     def _check_engine(self) -> None:
