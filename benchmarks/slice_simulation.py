@@ -7,39 +7,26 @@ its trace. `--seeds N` runs so many (100,000 by default), `--first N` says from 
 
 from __future__ import annotations
 
-import argparse
 import collections
 import multiprocessing
 import os
 import sys
 import time
+from functools import partial
 
 from benchmarks.report import report
+from benchmarks.simulation.seeds import SHOWN, main_of
+from benchmarks.slicing.parts import Result
 from benchmarks.slicing.simulated import simulate
-
-SEEDS = 100_000
-SHOWN = 10
 
 
 def main() -> int:
     """Run; return 1 when something was violated."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, help="replay one world, with its trace")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many worlds")
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
-    chosen = parser.parse_args()
-    if chosen.seed is not None:
-        return _replay(chosen.seed)
-    return _run(chosen.first, chosen.seeds)
+    return main_of(__doc__, _run, partial(simulate, trace=True), _describe)
 
 
-def _replay(seed: int) -> int:
-    result = simulate(seed, trace=True)
-    print("\n".join(result.trace))
-    print(f"seed {seed}: {result.kills} kills, {result.breaks} breaks")
-    for violation in result.violations:
-        print(f"VIOLATED: {violation}")
-    return int(bool(result.violations))
+def _describe(result: Result) -> str:
+    return f"{result.kills} kills, {result.breaks} breaks"
 
 
 def _run(first: int, count: int) -> int:

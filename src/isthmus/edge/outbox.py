@@ -1,7 +1,6 @@
 """The outbox of a device: results wait here, whatever happens to the network or the power, until the cloud has them.
 
-One SQLite file. In WAL mode a transaction that was committed with ``synchronous=FULL`` survives a power cut
-(sqlite.org, "PRAGMA synchronous"). It is bounded: when it is full, what its policy names is dropped, and counted. A
+One SQLite file (``isthmus.wal``). It is bounded: when it is full, what its policy names is dropped, and counted. A
 result is removed once the cloud said that it has it, and the cloud takes each number once
 (``workflows.ingest_results``): sent again, it has no further effect.
 """
@@ -18,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from isthmus import documents
+from isthmus import documents, wal
 from isthmus.errors import EnvironmentProblem, InvalidInput, PayloadTooLarge
 from isthmus.model.results import MAX_BATCH_BYTES, MAX_RESULT_BYTES, Batch, Numbered, Result
 from isthmus.model.units import MIB, format_bytes
@@ -28,7 +27,6 @@ Drop = Literal["oldest", "priority"]
 
 NAME = "outbox.db"
 VERSION = 1
-BUSY_SECONDS = 10.0
 OVERHEAD_BYTES = 64
 """Of a result in the file and in a batch, beside its document: its number, its row, its index."""
 TABLES = """
@@ -180,22 +178,9 @@ class Outbox:
                 ) from error
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        self._connection = file
-        file.execute("PRAGMA journal_mode = WAL")
-        file.execute("PRAGMA synchronous = FULL")
-        (version,) = file.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise sqlite3.DatabaseError(
-                f"a newer isthmus wrote it, as version {version}; this one reads {VERSION}"
-            )
-        if version < VERSION:
-            life = f"INSERT INTO life VALUES (1, '{uuid.uuid4().hex}', 0, 0, 0);"
-            file.executescript(f"BEGIN IMMEDIATE;{TABLES}{life}PRAGMA user_version = {VERSION};COMMIT")
-        return file
+        life = f"INSERT INTO life VALUES (1, '{uuid.uuid4().hex}', 0, 0, 0);"
+        self._connection = wal.open_file(self._path, version=VERSION, statements=TABLES + life)
+        return self._connection
 
     def _give_up(self) -> None:
         """A connection after an error may be inside a transaction: the next call opens another."""

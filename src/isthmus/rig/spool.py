@@ -1,9 +1,8 @@
 """What the agent must remember over its own death, over a network that is away, and over a power cut.
 
 One SQLite file in the rig's folder: the attempts that it took, how each ended until that is delivered, and
-orphans, which are results that came too late to count. In WAL mode a transaction that was committed with
-``synchronous=FULL`` survives a power cut; with NORMAL it may be rolled back (sqlite.org, "PRAGMA
-synchronous"). An agent of an earlier version kept one attempt in ``journal.json``: it is taken over.
+orphans, which are results that came too late to count (``isthmus.wal``). An agent of an earlier version kept
+one attempt in ``journal.json``: it is taken over.
 """
 
 from __future__ import annotations
@@ -19,15 +18,13 @@ from typing import TypeVar
 
 import msgspec
 
-from isthmus import documents
+from isthmus import documents, wal
 from isthmus.errors import EnvironmentProblem
 from isthmus.model.messages import Outcome, Work
 from isthmus.rig.journal import Journal
 
 NAME = "spool.db"
 VERSION = 1
-BUSY_SECONDS = 10.0
-"""``isthmus rig orphans`` may write while an agent does."""
 TABLES = """
 CREATE TABLE IF NOT EXISTS attempts (
   job_key TEXT NOT NULL, fencing INTEGER NOT NULL, document BLOB NOT NULL, PRIMARY KEY (job_key, fencing));
@@ -191,21 +188,8 @@ class Spool:
                 ) from error
 
     def _connect(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        self._connection = connection
-        self._finalizer = weakref.finalize(self, connection.close)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise sqlite3.DatabaseError(
-                f"a newer isthmus wrote it, as version {version}; this one reads {VERSION}"
-            )
-        if version < VERSION:
-            connection.executescript(f"BEGIN IMMEDIATE;{TABLES}PRAGMA user_version = {VERSION};COMMIT")
+        self._connection = wal.open_file(self._path, version=VERSION, statements=TABLES)
+        self._finalizer = weakref.finalize(self, self._connection.close)
 
     def _give_up(self) -> None:
         """A connection after an error may be inside a transaction: the next call opens another."""
