@@ -26,6 +26,10 @@ from tests.certificates import Authority
 
 MESSAGES = 60
 SECONDS = 60
+ONE_IN = 100
+"""Pieces of the line. A message of 70,000 bytes is some ten; eight spoilt in a row end a channel, as they should."""
+SEED = 32
+"""Some eight of its first 300 pieces are spoilt, and there are more."""
 
 ANSWERING = """
 import sys
@@ -85,7 +89,7 @@ def test_over_a_bad_line_each_message_comes_once_and_in_order(
         ours, theirs = authority.tls("head", "tail"), authority.tls("tail", "head")
     terms = Terms(window=Window(messages=4))
     listener = DirectListener(("127.0.0.1", 0), tls=theirs, terms=terms)
-    line = BadLine(listener.address, (fault,), seed=11, one_in=30)
+    line = BadLine(listener.address, (fault,), seed=SEED, one_in=ONE_IN)
     asking = DirectTransport(line.address, tls=ours, terms=terms).connect(deadline=within(SECONDS))
     answering = listener.accept(deadline=within(SECONDS))
     seen: list[int] = []
