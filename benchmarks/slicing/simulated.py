@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,17 +12,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.simulation.scheduler import START_SECONDS, HostClock, Process, Scheduler, watch_disk
 from benchmarks.slicing.lines import Door, Network, Way, Weather
 from benchmarks.slicing.parts import Parts, Result
-from benchmarks.slicing.tiny import NETWORK, TinySlice
+from benchmarks.slicing.tiny import NETWORK, TinySlice, batches
 from isthmus.errors import AttemptLost, IsthmusError
 from isthmus.frameworks.sliced import cut
 from isthmus.frameworks.trainable import Recipe
 from isthmus.planning.slicing.passes import passes
-from isthmus.workflows.slice_batches import Batches
 from isthmus.workflows.slice_checkpoints import SliceCheckpoints
 from isthmus.workflows.slice_meeting import Meeting
 from isthmus.workflows.train_slices import Course, SliceTrainer
@@ -38,6 +36,8 @@ DIVISIONS: tuple[Division, ...] = (
     ((0, 1, 2, 3), (1, 2, 3)),
 )
 """Each slice's worker, and the cuts; the third is a U."""
+BARE = 1
+"""The worker whose disk is gone with each of its lives, in some worlds; worker 0 keeps its files."""
 TROUBLE_SECONDS = 10.0
 LIMIT_SECONDS = 400.0
 IN_MEMORY = Path("/dev/shm")
@@ -89,6 +89,7 @@ class World:
         self._committed = -1
         self._alive: dict[int, Process] = {}
         self._done: set[int] = set()
+        self._is_bare = False
         self._divide(ALONE)
 
     def _divide(self, division: Division) -> None:
@@ -102,6 +103,8 @@ class World:
     def choose(self) -> None:
         """Decide on the division, and on the troubles: each is absent from half of the worlds."""
         self._divide(self.lot.choice(DIVISIONS))
+        # Of a lot of its own: the troubles of a seed are those that it always had.
+        self._is_bare = random.Random(self.seed).random() < 0.3
         weather = self.network.weather
         weather.breaks, weather.duplicates = self._maybe(0.03), self._maybe(0.2)
         weather.reorders, weather.slow = self._maybe(0.05), self._maybe(0.05)
@@ -137,6 +140,8 @@ class World:
     # ------------------------------------------------------------------ workers
 
     def _start(self, worker: int) -> None:
+        if self._is_bare and worker == BARE:
+            shutil.rmtree(self.folder / f"worker-{worker}", ignore_errors=True)
         process = Process(f"worker-{worker}", self.scheduler)
         self._alive[worker] = process
         process.may_die = lambda where: self._dies(worker, process, where)
@@ -173,7 +178,9 @@ class World:
         self.scheduler.at(0.0 if code is None else 0.1, partial(self.network.died, process))
         self.scheduler.trace(process.name, "ended", code=code)
         self.kills += code is None
-        if code in (None, 75):
+        # Whose disk is gone does not know of the end any more; who kept its files has left.
+        is_needless = code == 75 and self._is_bare and worker == BARE and 0 in self._done
+        if code in (None, 75) and not is_needless:
             self.scheduler.at(self.lot.random() * 2.0, partial(self._start, worker))
         else:
             self._done.add(worker)
@@ -202,8 +209,9 @@ class World:
         checkpoints.world = self
         mine = {k: self._slice(k, process) for k, place in enumerate(self.places) if place == worker}
         trainer = self._parts.trainer(
-            worker, mine, self.course, meeting, checkpoints, _batches(), PATIENCE_SECONDS, say
+            worker, mine, self.course, meeting, checkpoints, batches(ROWS, RECIPE), PATIENCE_SECONDS, say
         )
+        trainer.is_kept_by_first = self._is_bare and worker == BARE
         return trainer, meeting
 
     def _slice(self, number: int, process: Process) -> TinySlice:
@@ -215,13 +223,17 @@ class World:
 
     # ------------------------------------------------------------------ what must hold
 
+    def _held(self, number: int) -> SliceCheckpoints:
+        place = self.places[number]
+        keeper = 0 if self._is_bare and place == BARE else place
+        return SliceCheckpoints(self.folder / f"worker-{keeper}", FINGERPRINT)
+
     def commits(self, step: int, files: Mapping[str, str]) -> None:
         """A commit names what every slice has on its disk, and none goes back."""
         if sorted(files) != [str(k) for k in range(len(self.places))]:
             self._say(f"step {step} is committed with the slices {sorted(files)} alone")
         for number, sha256 in files.items():
-            held = SliceCheckpoints(self.folder / f"worker-{self.places[int(number)]}", FINGERPRINT)
-            path = held.path(int(number), step)
+            path = self._held(int(number)).path(int(number), step)
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
                 self._say(f"step {step} is committed, which slice {number} has not on its disk")
         if step < self._committed:
@@ -241,8 +253,7 @@ class World:
             return {}
         found = {"step": bytes([commit.step])}
         for number, sha256 in commit.files.items():
-            held = SliceCheckpoints(self.folder / f"worker-{self.places[int(number)]}", FINGERPRINT)
-            state = held.read(int(number), commit.step, sha256)
+            state = self._held(int(number)).read(int(number), commit.step, sha256)
             found.update({name: array.tobytes() for name, array in state.items()})
         return found
 
@@ -284,8 +295,3 @@ class World:
     def _say(self, violation: str) -> None:
         self.scheduler.trace("VIOLATED", violation)
         self.violations.append(violation)
-
-
-def _batches() -> Batches:
-    noise = np.random.default_rng(1)
-    return Batches({name: noise.normal(size=ROWS).astype("f4") for name in "xy"}, ROWS, RECIPE)

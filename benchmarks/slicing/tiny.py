@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from isthmus.frameworks.sliced import Operator, SliceForm
+from isthmus.frameworks.trainable import Recipe
+from isthmus.workflows.slice_batches import Batches
 
 FACTORS = 4
 NETWORK = (
@@ -87,3 +89,9 @@ class TinySlice:
         self._sums = dict.fromkeys(self._weights, np.float32(0))
         self._steps = int(state["steps"])
         self._held = {}
+
+
+def batches(rows: int, recipe: Recipe) -> Batches:
+    """Return samples of the network's inputs."""
+    noise = np.random.default_rng(1)
+    return Batches({name: noise.normal(size=rows).astype("f4") for name in "xy"}, rows, recipe)

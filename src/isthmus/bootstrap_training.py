@@ -1,4 +1,4 @@
-"""The composition root of trainings in slices: one worker, by the direct stream.
+"""The composition root of trainings in slices: one worker, by the direct stream or through a relay.
 
 ``python -P -m isthmus.bootstrap_training train JOB.json``, in the environment of a training framework that has
 msgspec and xxhash as well.
@@ -15,18 +15,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from isthmus import documents
-from isthmus.errors import AttemptLost, EnvironmentProblem, InvalidJob, IsthmusError
+from isthmus.errors import AttemptLost, EnvironmentProblem, InvalidJob, IsthmusError, Unavailable
 
 if TYPE_CHECKING:
+    from isthmus.frameworks.trainable import Division
+    from isthmus.transport.ports import Listener, Objects, Transport
     from isthmus.transport.wires import Tls
     from isthmus.workflows.slice_meeting import Meeting
     from isthmus.workflows.train_slices import SliceTrainer
 
 Say = Callable[[str], None]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Address = Annotated[str, msgspec.Meta(pattern=r"^[^\s]+:\d{1,5}$")]
+BUCKET = r"s3://[a-z0-9.-]{3,63}/[^\s/]\S*[^\s/]"
+FOLDER = r"file:///\S*[^\s/]"
+Address = Annotated[str, msgspec.Meta(pattern=rf"^([^\s/]+:\d{{1,5}}|{BUCKET}|{FOLDER})$")]
+"""HOST:PORT of the direct stream; or a relay: a prefix of a bucket, or a folder, that both sides may write to."""
 LOST_CODE = 75
-"""Of a worker that others left alone: it may be started again (EX_TEMPFAIL of sysexits.h)."""
+"""Of a worker that others left alone, or that could not reach its relay: it may be started again (EX_TEMPFAIL of
+sysexits.h)."""
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +48,11 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
 class SlicedTraining(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's job. What is not its own is the same for all: ``model`` (read by each: the same file), ``cuts``
     (positions of operators), ``rows`` (samples in all), ``samples`` (of a step) in ``microbatches``, and so on.
+    ``gradients``: as they are, or in eight bits with error feedback.
 
     Its own: ``worker``, ``inputs`` (``.npy`` files of the inputs that its slices read), ``checkpoints`` (a folder),
-    ``listen``, ``peers`` (where workers of smaller numbers listen), ``tls``. ``shape``: ``u`` gives the last slice to
+    ``listen``, ``peers`` (where workers of smaller numbers listen; both may be a relay's), ``tls``, ``kept_by`` (the
+    first worker keeps the checkpoints of one whose disk does not last). ``shape``: ``u`` gives the last slice to
     worker 0.
     """
 
@@ -60,6 +68,7 @@ class SlicedTraining(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str = "sgd"
     options: dict[str, float | bool | str] = {}
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    gradients: Literal["whole", "int8"] = "whole"
     shape: Literal["straight", "u"] = "straight"
     worker: Annotated[int, msgspec.Meta(ge=0)]
     inputs: dict[str, str] = {}
@@ -68,13 +77,14 @@ class SlicedTraining(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[str, Address] = {}
     tls: TlsFiles | None = None
     patience_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    kept_by: Literal["itself", "first"] = "itself"
 
     def fingerprint(self, digest: str) -> str:
         """Return the SHA-256 of what all workers must agree on; ``digest``: of the network."""
         common = msgspec.structs.replace(
             self, model=digest, worker=0, inputs={}, checkpoints="", listen=None, peers={}, tls=None
         )
-        return documents.digest(msgspec.structs.replace(common, patience_seconds=1.0))
+        return documents.digest(msgspec.structs.replace(common, patience_seconds=1.0, kept_by="itself"))
 
 
 def worker_of(job: SlicedTraining, say: Say = lambda line: None) -> tuple[SliceTrainer, Meeting]:
@@ -88,6 +98,7 @@ def worker_of(job: SlicedTraining, say: Say = lambda line: None) -> tuple[SliceT
     from isthmus.planning.slicing.passes import passes, straight, u_shaped
     from isthmus.workflows.slice_batches import Batches, open_arrays
     from isthmus.workflows.slice_checkpoints import SliceCheckpoints
+    from isthmus.workflows.slice_gradients import Rounding
     from isthmus.workflows.train_slices import Course, SliceTrainer
 
     recipe = Recipe(job.samples, job.microbatches, job.optimizer, job.options, job.seed)
@@ -102,9 +113,7 @@ def worker_of(job: SlicedTraining, say: Say = lambda line: None) -> tuple[SliceT
     batches = Batches(arrays, job.rows, recipe)
     fingerprint = job.fingerprint(network.digest)
     mine = {k: division.slice(k) for k in range(stages) if places[k] == job.worker}
-    crossing = {(places[form.number], places[target]) for form in division.forms for target in form.targets()}
-    near = {other for pair in crossing if job.worker in pair for other in pair} - {job.worker}
-    meeting = _meeting(job, fingerprint, frozenset(near), say)
+    meeting = _meeting(job, fingerprint, _near(division, places, job.worker), say)
     checkpoints = SliceCheckpoints(Path(job.checkpoints), fingerprint)
     trainer = SliceTrainer(
         job.worker,
@@ -114,14 +123,21 @@ def worker_of(job: SlicedTraining, say: Say = lambda line: None) -> tuple[SliceT
         checkpoints,
         batches,
         patience_seconds=job.patience_seconds,
+        is_kept_by_first=job.kept_by == "first",
+        rounding=Rounding() if job.gradients == "int8" else None,
         say=say,
     )
     return trainer, meeting
 
 
+def _near(division: Division, places: Sequence[int], worker: int) -> frozenset[int]:
+    """Return the workers that this one shares tensors with."""
+    crossing = {(places[form.number], places[target]) for form in division.forms for target in form.targets()}
+    return frozenset(other for pair in crossing if worker in pair for other in pair) - {worker}
+
+
 def _meeting(job: SlicedTraining, fingerprint: str, near: frozenset[int], say: Say) -> Meeting:
     from isthmus.adapters.system import SteadyClock, SystemThreads
-    from isthmus.transport.direct import DirectListener, DirectTransport
     from isthmus.workflows.slice_meeting import Meeting
 
     lower = sorted(other for other in near if other < job.worker)
@@ -132,18 +148,57 @@ def _meeting(job: SlicedTraining, fingerprint: str, near: frozenset[int], say: S
         raise InvalidJob(
             f"worker {job.worker} needs an address to listen on: worker {min(higher)} connects to it"
         )
-    tls = _tls(job.tls)
-    listener = None
-    if higher and job.listen is not None:
-        try:
-            listener = DirectListener(
-                _endpoint(job.listen), tls=tls, on_refused=lambda error: say(f"not let in: {error}")
-            )
-        except OSError as error:
-            raise EnvironmentProblem(f"cannot listen on {job.listen}: {error.strerror}") from error
-        say("listens on {}:{}".format(*listener.address))
-    ways = {other: DirectTransport(_endpoint(job.peers[str(other)]), tls=tls) for other in lower}
+    listener = _listener(job.listen, job.tls, say) if higher and job.listen is not None else None
+    ways = {other: _way(job.peers[str(other)], job.tls) for other in lower}
     return Meeting(job.worker, fingerprint, ways, higher, listener, SystemThreads(), SteadyClock(), say)
+
+
+def _listener(address: str, tls: TlsFiles | None, say: Say) -> Listener:
+    from isthmus.transport.direct import DirectListener
+    from isthmus.transport.relay_stream import RelayListener
+
+    if relay := _relay(address):
+        say(f"is called at {address}")
+        return RelayListener(*relay)
+    try:
+        listener = DirectListener(
+            _endpoint(address), tls=_tls(tls), on_refused=lambda error: say(f"not let in: {error}")
+        )
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot listen on {address}: {error.strerror}") from error
+    say("listens on {}:{}".format(*listener.address))
+    return listener
+
+
+def _way(address: str, tls: TlsFiles | None) -> Transport:
+    from isthmus.transport.direct import DirectTransport
+    from isthmus.transport.relay_stream import RelayCaller
+
+    relay = _relay(address)
+    return RelayCaller(*relay) if relay else DirectTransport(_endpoint(address), tls=_tls(tls))
+
+
+def _relay(address: str) -> tuple[Objects, str] | None:
+    """Return the store and the name of a relay's address.
+
+    Raises:
+        EnvironmentProblem: it is in a bucket, and this environment lacks boto3.
+    """
+    kind, _, rest = address.partition("://")
+    if kind == "file":
+        from isthmus.adapters.shared_folder import SharedFolder
+
+        return SharedFolder(Path(rest).parent), Path(rest).name
+    if kind != "s3":
+        return None
+    try:
+        from isthmus.adapters.aws.blobs import S3BlobStore
+    except ModuleNotFoundError as error:
+        raise EnvironmentProblem(
+            f"a relay in a bucket needs {error.name} in the framework's environment; list it in requirements.txt"
+        ) from error
+    bucket, _, name = rest.partition("/")
+    return S3BlobStore(bucket), name
 
 
 def _endpoint(address: str) -> tuple[str, int]:
@@ -215,8 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             step = put_together(given.framework, given.folders, given.served, given.target, given.prefix)
             _say(f"wrote {given.target}, as it was after step {step}")
-    except AttemptLost as error:
-        _say(f"AttemptLost: {error}")
+    except (AttemptLost, Unavailable) as error:
+        _say(f"{type(error).__name__}: {error}")
         return LOST_CODE
     except IsthmusError as error:
         _say(f"{type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ import pytest
 from isthmus.adapters.aws.blobs import S3BlobStore
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.blobs import DirectoryBlobStore
+from isthmus.adapters.shared_folder import SharedFolder
 from isthmus.errors import ChannelClosed, DeadlineExceeded, InvalidInput, PayloadTooLarge
 from isthmus.model.sliced import Cast
 from isthmus.ports import BlobStore
@@ -22,13 +23,22 @@ from isthmus.transport.https import InferenceTransport, answering
 from isthmus.transport.inprocess import channel_pair
 from isthmus.transport.ports import Channel, within
 from isthmus.transport.relay import RelayTransport
+from isthmus.transport.relay_stream import RelayCaller, RelayListener, RelayTerms
 from isthmus.transport.session import Window
 from tests.certificates import Authority
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 Ends = tuple[Channel, Channel]
 MakeEnds = Callable[..., Ends]
-SYMMETRIC = ["in process", "direct", "direct under TLS", "relay", "relay through s3"]
+SYMMETRIC = [
+    "in process",
+    "direct",
+    "direct under TLS",
+    "relay",
+    "relay through s3",
+    "relayed stream",
+    "relayed stream through s3",
+]
 LARGE = 3 * 2**20
 MAX_BYTES = 2**22
 
@@ -39,12 +49,16 @@ symmetric = pytest.mark.parametrize("way", SYMMETRIC, indirect=True)
 @pytest.fixture(params=[*SYMMETRIC, "inference protocol"])
 def way(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if name == "relay through s3":
+    if name.endswith("through s3"):
         request.getfixturevalue("aws")
         client("s3").create_bucket(
             Bucket="data", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
         )
     return name
+
+
+def _store(way: str, folder: Path) -> BlobStore:
+    return S3BlobStore("data") if way.endswith("through s3") else DirectoryBlobStore(folder / "store")
 
 
 @pytest.fixture
@@ -56,10 +70,14 @@ def make_ends(way: str, tmp_path: Path) -> Iterator[MakeEnds]:
         window = Window(messages=messages)
         if way == "in process":
             ends: Ends = channel_pair(cast=cast, max_bytes=MAX_BYTES, window=window)
+        elif way.startswith("relayed stream"):
+            relay_terms = RelayTerms(cast=cast, max_bytes=MAX_BYTES, window=window)
+            objects = SharedFolder(tmp_path) if way == "relayed stream" else S3BlobStore("data")
+            called = RelayListener(objects, "relay/worker-0", relay_terms)
+            calling = RelayCaller(objects, "relay/worker-0", relay_terms)
+            ends = calling.connect(deadline=within(20)), called.accept(deadline=within(20))
         elif way.startswith("relay"):
-            store: BlobStore = (
-                DirectoryBlobStore(tmp_path / "store") if way == "relay" else S3BlobStore("data")
-            )
+            store = _store(way, tmp_path)
             asks, answers = (
                 RelayTransport(store, "relay/cut", side, cast=cast, max_bytes=MAX_BYTES, window=window)
                 for side in ("ask", "answer")

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from isthmus.errors import InvalidCase
 
+PACKAGES = ("msgspec", "xxhash")
+"""What the workers of a training in slices need beside the framework."""
+
 
 @dataclass(frozen=True)
 class Operator:

@@ -11,6 +11,7 @@ import msgspec
 from isthmus.model.blob import BlobRef, Name
 from isthmus.model.dataset import Path
 from isthmus.model.processing import Decode, ImageForm, PostStep, PreStep
+from isthmus.model.slices import Slices
 
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=30 * 86_400)]
 MAX_QUEUE_SECONDS = 14 * 86_400
@@ -59,7 +60,8 @@ class Training(
     ``input_mode``: ``File``, the default, has the whole dataset there before the script starts; ``Pipe`` streams it
     through named pipes while the script runs (``SM_CHANNEL_TRAIN`` + ``_0``, then ``_1``, a pipe for each pass), and
     ``record_wrapper_type`` ``RecordIO`` then makes a record of each file (SageMaker, ``AlgorithmSpecification`` and
-    ``Channel``). Not given, none of these is written: digests stay what they were.
+    ``Channel``). ``slices``: how the network that the script writes is cut and trained. Not given, none of these is
+    written: digests stay what they were.
     """
 
     framework: Framework
@@ -71,6 +73,7 @@ class Training(
     distribution: dict[str, Launcher] | msgspec.UnsetType = msgspec.UNSET
     input_mode: Literal["File", "Pipe"] | msgspec.UnsetType = msgspec.UNSET
     record_wrapper_type: Literal["None", "RecordIO"] | msgspec.UnsetType = msgspec.UNSET
+    slices: Slices | msgspec.UnsetType = msgspec.UNSET
     deadline_seconds: Seconds = 3600
     queue_deadline_seconds: Seconds = 86_400
     offline_tolerance_seconds: Annotated[int, msgspec.Meta(ge=3)] = 30
@@ -86,6 +89,11 @@ class Training(
         if self.wraps_records and not self.streams:
             raise ValueError(
                 "record_wrapper_type RecordIO needs input_mode Pipe: files that lie there are wrapped in nothing"
+            )
+        if self.slices is not msgspec.UNSET and (self.launchers or self.streams):
+            raise ValueError(
+                "slices have processes of their own, which read whole arrays: leave out "
+                + ("distribution" if self.launchers else "input_mode Pipe")
             )
 
     @property

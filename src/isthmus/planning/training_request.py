@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Iterable
 
+import msgspec
+
 from isthmus.model.job import Training
 
 OUR_CHANNEL = "isthmus_code"
@@ -22,6 +24,8 @@ MAX_RUNTIME_SECONDS = 28 * DAY
 
 def unfit(training: Training, channels: Iterable[str]) -> str:
     """Return why SageMaker would not take a training with these channels, or an empty text."""
+    if training.slices is not msgspec.UNSET:
+        return "slices are trained on a rig; SageMaker does not start them"
     names = set(channels)
     if len(names) + 1 > MAX_CHANNELS:
         return (

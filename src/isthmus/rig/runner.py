@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from isthmus.errors import EnvironmentProblem, InvalidJob
 from isthmus.frameworks import launch
 from isthmus.model.job import Framework, Training
+from isthmus.model.slices import Slices
 from isthmus.ports import Flag, TrainingRun
 from isthmus.rig import packages, warden
 from isthmus.rig.archive import unpack
@@ -205,7 +208,9 @@ class JobRunner:
         return in_environment(request, layout, python, self._source, self._share)
 
     def _script(self, training: Training, place: Place) -> list[str]:
-        """Return the program that trains; with a launcher, a process for each GPU."""
+        """Return the program that trains; with a launcher, a process for each GPU, in slices, one for each of them."""
+        if training.slices is not msgspec.UNSET:
+            return _together(training, training.slices, place)
         return launch.command(
             place.python,
             place.source,
@@ -214,6 +219,12 @@ class JobRunner:
             launcher=next(iter(training.launchers), ""),
             processes=max(1, len(self._share.ids)),
         )
+
+
+def _together(training: Training, slices: Slices, place: Place) -> list[str]:
+    options = ["--framework", training.framework.name, "--slices", msgspec.json.encode(slices).decode()]
+    words = [training.entry_point, *arguments(training.hyperparameters)]
+    return [place.python, "-P", "-m", "isthmus.bootstrap_together", *options, "--", *words]
 
 
 def _export(training: Training, place: Place) -> list[str]:

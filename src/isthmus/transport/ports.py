@@ -8,11 +8,13 @@ until they are answered: a transport may have to send them again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from isthmus.ports import BlobInfo
 
 Tensors = Mapping[str, "NDArray[Any]"]
 MAX_MESSAGE_BYTES = 2**30
@@ -61,6 +63,23 @@ class Transport(Protocol):
             DeadlineExceeded: nobody was there in time.
             PeerUntrusted: who is there is somebody else, or refuses us.
         """
+
+
+class Objects(Protocol):
+    """What a relayed stream needs of the place where its messages lie; a ``BlobStore`` has it. Every call raises
+    Unavailable where the place does not answer."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write unless there is an object of that key; return whether it was written."""
+
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        """Raises MissingFile; LimitExceeded when larger than ``max_bytes``."""
+
+    def keys(self, prefix: str) -> Iterator[BlobInfo]:
+        """Yield what there is below a prefix, ordered by key."""
+
+    def delete(self, key: str) -> None:
+        """Delete it, if it is there."""
 
 
 class Listener(Protocol):

@@ -9,6 +9,7 @@ import msgspec
 
 from isthmus import documents
 from isthmus.errors import InvalidDocument, InvalidInput, InvalidJob
+from isthmus.frameworks.sliced import PACKAGES
 from isthmus.model import layout
 from isthmus.model.blob import BlobRef
 from isthmus.model.dataset import DatasetFile, InPlace, Manifest
@@ -160,6 +161,19 @@ def _check_requirements(code: Path, job: dict[str, Any]) -> None:
         ) from error
 
 
+def _check_slices(code: Path, source: dict[str, Any]) -> None:
+    """Ask now whether the environment of a training in slices will have what its workers need."""
+    if not source.get("slices") or source.get("image"):
+        return
+    own = code / FILE
+    there = versions_of(own.read_bytes()) if own.is_file() else {}
+    if missing := [name for name in PACKAGES if name not in there]:
+        raise InvalidJob(
+            f"slices need {' and '.join(missing)} beside the framework; list them in {own}, with versions and digests: "
+            "write it with `uv pip compile --generate-hashes`"
+        )
+
+
 def _source(
     job: dict[str, Any], base: Path, workdir: Path, *, installs: bool
 ) -> tuple[dict[str, Any], tuple[str, Path, str]]:
@@ -178,6 +192,7 @@ def _source(
         source, changed = with_notebooks(source, path)
         if installs:
             _check_requirements(path, job)
+            _check_slices(path, source)
         pack_code(path, packed, changed)
         path = packed
     elif not path.is_file():

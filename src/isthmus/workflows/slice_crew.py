@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from isthmus.errors import DeadlineExceeded, InvalidFrame, IsthmusError
+from isthmus.errors import DeadlineExceeded, InvalidFrame, InvalidJob, IsthmusError
 from isthmus.ports import Clock, Threads
 from isthmus.transport.ports import Channel
 from isthmus.workflows.slice_meeting import Meeting
-from isthmus.workflows.slice_notes import Crossing, Note, Place, message, read, restored
+from isthmus.workflows.slice_notes import FILE, Crossing, Kept, Note, Place, message, read, restored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +38,7 @@ class Crew:
         }
         self._crossings: dict[tuple[str, int, int, int, int], Arrays] = {}
         self._notes: dict[int, list[Note]] = {other: [] for other in channels}
+        self._files: list[tuple[Kept, bytes]] = []
         self.parent = max((other for other in channels if other < worker), default=None)
         self._children: tuple[int, ...] = ()
 
@@ -107,6 +108,25 @@ class Crew:
                 f"the passes of worker {self._worker} are not in an order that can run"
             ) from None
 
+    def hand(self, other: int, kept: Kept, raw: bytes) -> None:
+        """Send a file of a checkpoint; it is there before the next note.
+
+        Raises:
+            InvalidJob: there is no channel to that worker.
+        """
+        import numpy as np
+
+        if other not in self._senders:
+            raise InvalidJob(
+                f"worker {self._worker} shares no tensors with worker {other}, and cannot bring it a checkpoint"
+            )
+        self.send(other, message(kept, {FILE: np.frombuffer(raw, np.uint8)}))
+
+    def handed(self) -> list[tuple[Kept, bytes]]:
+        """Return the files that came since the last call."""
+        found, self._files = self._files, []
+        return found
+
     def finish(self) -> None:
         """Return when all that was sent is on its way."""
         for sender in self._senders.values():
@@ -136,6 +156,8 @@ class Crew:
         if isinstance(note, Crossing):
             key = (note.kind, note.source, note.target, note.step, note.microbatch)
             self._crossings[key] = restored(note, tensors)
+        elif isinstance(note, Kept):
+            self._files.append((note, tensors[FILE].tobytes()))
         else:
             self._notes[other].append(note)
 

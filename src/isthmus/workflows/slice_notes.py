@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
+FILE = "file"
+"""The name of the array that is a file's bytes."""
 NOTE = "isthmus:note"
 """The name of the array that holds a message's note."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
@@ -48,7 +50,10 @@ class Place(msgspec.Struct, frozen=True, tag="place"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The worker, and all that it speaks for, wait for the start."""
+    """The worker, and all that it speaks for, wait for the start. ``bare``: slices of theirs whose files the first
+    worker keeps."""
+
+    bare: tuple[Count, ...] = ()
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -65,6 +70,13 @@ class Written(msgspec.Struct, frozen=True, tag="written"):
     files: dict[str, Sha256]
 
 
+class Kept(msgspec.Struct, frozen=True, tag="kept"):
+    """A slice's file of a checkpoint, which comes with it as bytes: to who keeps it, and from there at a new start."""
+
+    number: Count
+    step: Count
+
+
 class Committed(msgspec.Struct, frozen=True, tag="committed"):
     """A checkpoint is complete, and is what all go on from."""
 
@@ -76,7 +88,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     Downwards: all do."""
 
 
-Note = Hello | Crossing | Place | Ready | Start | Written | Committed | Done
+Note = Hello | Crossing | Place | Ready | Start | Kept | Written | Committed | Done
 _decoder: msgspec.msgpack.Decoder[Note] = msgspec.msgpack.Decoder(Note)
 
 

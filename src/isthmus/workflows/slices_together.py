@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT = ("parameter", "statistic")
+LOSS = "loss"
 
 
 def weights_together(folders: Sequence[Path]) -> tuple[int, dict[str, NDArray[Any]]]:
@@ -24,13 +25,35 @@ def weights_together(folders: Sequence[Path]) -> tuple[int, dict[str, NDArray[An
         EnvironmentProblem: none has it, or a slice's file is in none of them.
         DigestMismatch: a slice's file is not the one that was committed.
     """
+    commit = _commit(folders)
+    return commit.step, {name: array for kind, name, array in _arrays(folders, commit) if kind in KEPT}
+
+
+def last_losses(folders: Sequence[Path]) -> dict[str, float]:
+    """Return the mean of each of the network's losses in the last step; of checkpoints that were put together.
+
+    Raises:
+        As ``weights_together``.
+    """
+    commit = _commit(folders)
+    return {
+        name: float(array[-1].mean())
+        for kind, name, array in _arrays(folders, commit)
+        if kind == LOSS and len(array)
+    }
+
+
+def _commit(folders: Sequence[Path]) -> Commit:
     committed = [folder / COMMIT_FILE for folder in folders if (folder / COMMIT_FILE).is_file()]
     if len(committed) != 1:
         raise EnvironmentProblem(
             f"the workers' folders need one {COMMIT_FILE} among them; {len(committed)} of {len(folders)} have one"
         )
-    commit = documents.decode(Commit, committed[0].read_bytes(), str(committed[0]))
-    found: dict[str, Any] = {}
+    return documents.decode(Commit, committed[0].read_bytes(), str(committed[0]))
+
+
+def _arrays(folders: Sequence[Path], commit: Commit) -> Iterator[tuple[str, str, Any]]:
+    """Yield kind, name and array of all that the slices kept."""
     for number, sha256 in sorted(commit.files.items()):
         held = [SliceCheckpoints(folder, commit.fingerprint) for folder in folders]
         there = [each for each in held if each.path(int(number), commit.step).is_file()]
@@ -40,6 +63,4 @@ def weights_together(folders: Sequence[Path]) -> tuple[int, dict[str, NDArray[An
             )
         for key, array in there[0].read(int(number), commit.step, sha256).items():
             kind, _, name = key.partition(":")
-            if kind in KEPT:
-                found[name] = array
-    return commit.step, found
+            yield kind, name, array

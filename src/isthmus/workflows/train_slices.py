@@ -17,8 +17,9 @@ from isthmus.frameworks.trainable import TrainableSlice
 from isthmus.planning.slicing.passes import Pass, Passes
 from isthmus.workflows.slice_checkpoints import SliceCheckpoints
 from isthmus.workflows.slice_crew import Crew
+from isthmus.workflows.slice_gradients import Rounding, restored
 from isthmus.workflows.slice_meeting import Meeting
-from isthmus.workflows.slice_notes import Committed, Done, Ready, Start, Written, crossing
+from isthmus.workflows.slice_notes import Committed, Done, Kept, Ready, Start, Written, crossing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,9 +66,14 @@ class SliceTrainer:
     say: Callable[[str], None] = lambda line: None
     on_step: Callable[[int], None] = lambda step: None
     """Is told how many steps are done, after each."""
+    is_kept_by_first: bool = False
+    """Whether the first worker keeps this one's files as well, whose own disk may be gone at the next start."""
+    rounding: Rounding | None = None
+    """Where gradients cross in eight bits."""
     losses: dict[str, list[list[Any]]] = field(default_factory=dict)
     """By the network's output: for each step its micro-batches' values."""
     _done: int = 0
+    _keeps: set[int] = field(default_factory=set)
 
     def run(self) -> None:
         """Train to the end, however often others are lost and come again.
@@ -109,6 +115,9 @@ class SliceTrainer:
         start = self._agree(crew)
         if start.step is None:
             self._done = 0
+            if self.rounding is not None:
+                for number in self.slices:
+                    self.rounding.load(number, {})
             self._keep(crew)
         else:
             self._load(start.step, start.files)
@@ -134,15 +143,30 @@ class SliceTrainer:
         crew.finish()
 
     def _agree(self, crew: Crew) -> Start:
-        crew.gather(Ready)
+        bare = [number for said in crew.gather(Ready) for number in said.bare]
         if crew.parent is None:
             commit = self.checkpoints.committed()
             start = Start(None) if commit is None else Start(commit.step, commit.files)
+            self._give_back(crew, start, bare)
         else:
-            crew.tell(crew.parent, Ready())
+            crew.tell(crew.parent, Ready((*bare, *self.slices) if self.is_kept_by_first else tuple(bare)))
             start = crew.hear(crew.parent, Start)
+            self._take_handed(crew)
         crew.tell_all(start)
         return start
+
+    def _give_back(self, crew: Crew, start: Start, bare: Sequence[int]) -> None:
+        """Send others the files that this worker keeps for them."""
+        for number in bare if start.step is not None else ():
+            raw = self.checkpoints.raw(number, start.step or 0)
+            if raw is not None:
+                crew.hand(self.course.places[number], Kept(number, start.step or 0), raw)
+            self.checkpoints.forget(number, start.step or 0)
+
+    def _take_handed(self, crew: Crew) -> None:
+        for kept, raw in crew.handed():
+            self.checkpoints.put(kept.number, kept.step, raw)
+            self._keeps.add(kept.number)
 
     def _load(self, step: int, files: Mapping[str, str]) -> None:
         self._done = step
@@ -151,6 +175,8 @@ class SliceTrainer:
             state = self.checkpoints.read(number, step, files[str(number)])
             self.checkpoints.forget(number, step)
             each.load(state)
+            if self.rounding is not None:
+                self.rounding.load(number, state)
             for name in each.form.outputs:
                 self.losses[name] = [list(values) for values in state[LOSS + name]] if step else []
 
@@ -159,10 +185,13 @@ class SliceTrainer:
         files: dict[str, str] = {}
         for number, each in self.slices.items():
             files[str(number)] = self.checkpoints.write(number, self._done, self._state(each))
+            if self.is_kept_by_first and self.worker and (raw := self.checkpoints.raw(number, self._done)):
+                crew.hand(0, Kept(number, self._done), raw)
         for written in crew.gather(Written):
             if written.step != self._done:
                 raise InvalidFrame(f"step {written.step} was written where {self._done} was due")
             files.update(written.files)
+        self._take_handed(crew)
         if crew.parent is None:
             self.checkpoints.commit(self._done, files)
             committed = Committed(self._done)
@@ -173,14 +202,15 @@ class SliceTrainer:
             raise InvalidFrame(f"step {committed.step} was committed where {self._done} was written")
         crew.tell_all(committed)
         self.say(f"worker {self.worker}: {self._done} of {self.course.steps} steps are kept")
-        for number in self.slices:
+        for number in {*self.slices, *self._keeps}:
             self.checkpoints.forget(number, self._done)
 
     def _state(self, each: TrainableSlice) -> dict[str, Any]:
         import numpy as np
 
         losses = {LOSS + name: np.array(self.losses.get(name, [])) for name in each.form.outputs}
-        return {**each.state(), **losses}
+        lost = {} if self.rounding is None else self.rounding.state(each.form.number)
+        return {**each.state(), **losses, **lost}
 
     def _pass(self, crew: Crew, entry: Pass) -> None:
         each, at = self.slices[entry.stage], entry.action.microbatch
@@ -199,12 +229,15 @@ class SliceTrainer:
         gradients: dict[str, Any] = {}
         for target in each.form.targets():
             if _learns(each, each.form.given_to(target)):
-                gradients.update(self._receive(crew, "B", target, entry))
+                gradients.update(restored(self._receive(crew, "B", target, entry)))
         found = each.backward(at, gradients)
         for source in each.form.sources():
             names = each.form.read_from(source)
             if _learns(each, names):
-                self._send(crew, "B", source, entry, {name: found[name] for name in names if name in found})
+                sums = {name: found[name] for name in names if name in found}
+                if self.rounding is not None:
+                    sums = self.rounding.rounded(entry.stage, at, sums)
+                self._send(crew, "B", source, entry, sums)
 
     def _note(self, name: str, microbatch: int, value: Any) -> None:
         steps = self.losses.setdefault(name, [])

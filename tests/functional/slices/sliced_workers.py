@@ -42,7 +42,16 @@ def free_ports(count: int) -> list[int]:
 class Workers:
     """All workers of one training; each has a folder of its own below ``folder``."""
 
-    def __init__(self, python: Path, path: str, folder: Path, common: dict[str, Any], places: int) -> None:
+    def __init__(
+        self,
+        python: Path,
+        path: str,
+        folder: Path,
+        common: dict[str, Any],
+        places: int,
+        *,
+        relayed: bool = False,
+    ) -> None:
         self._command = [str(python), "-P", "-m", "isthmus.bootstrap_training", "train"]
         self._environment = {
             "PATH": os.defpath,
@@ -51,15 +60,18 @@ class Workers:
             "MXNET_MKLDNN_ENABLED": "0",
             "MXNET_STORAGE_FALLBACK_LOG_VERBOSE": "0",
         }
-        ports = free_ports(places)
+        if relayed:
+            addresses = [f"file://{folder}/relay-{worker}/messages" for worker in range(places)]
+        else:
+            addresses = [f"127.0.0.1:{port}" for port in free_ports(places)]
         self.folder = folder
         self.jobs: list[dict[str, Any]] = []
         for worker in range(places):
             own = {
                 "worker": worker,
                 "checkpoints": str(folder / f"worker-{worker}"),
-                "listen": f"127.0.0.1:{ports[worker]}",
-                "peers": {str(other): f"127.0.0.1:{ports[other]}" for other in range(worker)},
+                "listen": addresses[worker],
+                "peers": {str(other): addresses[other] for other in range(worker)},
             }
             self.jobs.append({"patience_seconds": 40.0, **common, **own})
         self.running: dict[int, subprocess.Popen[str]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,16 +45,21 @@ def run(python: Path, path: str, *arguments: str) -> str:
     return run_python(python, path, launch, "--framework", "mxnet", "--", script, *arguments)
 
 
-def run_python(python: Path, path: str, *arguments: str) -> str:
-    environment = {
+def environment(path: str) -> dict[str, str]:
+    return {
         "PATH": os.defpath,
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": "1",
         "MXNET_MKLDNN_ENABLED": "0",
         "MXNET_STORAGE_FALLBACK_LOG_VERBOSE": "0",
     }
+
+
+def run_python(python: Path, path: str, *arguments: str) -> str:
     command = [str(python), "-P", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=environment(path), capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -70,7 +76,14 @@ def model(python: Path, path: str, tmp_path_factory: pytest.TempPathFactory) -> 
 def start(python: Path, path: str, model: Path, tmp_path: Path) -> Iterator[Start]:
     made: list[Workers] = []
 
-    def begin(slices: int, shape: str = "straight", every: int = 5, tls: bool = False) -> Workers:
+    def begin(
+        slices: int,
+        shape: str = "straight",
+        every: int = 5,
+        tls: bool = False,
+        relayed: bool = False,
+        kept_by: str = "itself",
+    ) -> Workers:
         common = {
             "framework": "mxnet",
             "model": str(model),
@@ -83,8 +96,10 @@ def start(python: Path, path: str, model: Path, tmp_path: Path) -> Iterator[Star
             "options": {"learning_rate": 0.05, "momentum": 0.9, "wd": 1e-3},
             "seed": 5,
             "shape": shape,
+            "kept_by": kept_by,
         }
-        workers = Workers(python, path, tmp_path / "training", common, slices - (shape == "u"))
+        places = slices - (shape == "u")
+        workers = Workers(python, path, tmp_path / "training", common, places, relayed=relayed)
         workers.jobs[0]["inputs"] = {"data": str(model / "data.npy")}
         # In a U the labels do not leave the worker that has the data.
         workers.jobs[0 if shape == "u" else -1].setdefault("inputs", {})["label"] = str(model / "label.npy")
@@ -153,6 +168,22 @@ def test_workers_are_killed_and_all_go_on_from_the_last_common_checkpoint(start:
     assert_unsliced(workers, model)
 
 
+def test_workers_that_nobody_can_call_train_through_a_relay_though_each_is_killed(
+    start: Start, model: Path
+) -> None:
+    workers = start(2, every=1, relayed=True, kept_by="first")
+    for killed, reached, heard_of in ((1, 2, 0), (0, 4, 1)):
+        workers.wait_for(reached, heard_of)
+        workers.kill(killed)
+        assert workers.committed()["step"] < STEPS
+        if killed:  # and its disk is gone with it
+            shutil.rmtree(workers.folder / "worker-1")
+        workers.start(killed)
+    workers.wait()
+    shutil.rmtree(workers.folder / "worker-1")
+    assert_unsliced(workers, model)
+
+
 def test_two_under_mutual_tls_are_put_together_again_and_exported_as_any_model(
     start: Start, model: Path, python: Path, path: str, tmp_path: Path
 ) -> None:
@@ -162,9 +193,14 @@ def test_two_under_mutual_tls_are_put_together_again_and_exported_as_any_model(
     folders = [str(workers.folder / f"worker-{k}") for k in range(2)]
     whole = ["--framework", "mxnet", "--served", str(model / "served"), "--target", str(tmp_path / "whole")]
     run_python(python, path, "-m", "isthmus.bootstrap_training", "put-together", *whole, *folders)
-    export = ["--framework", "mxnet", "--model-dir", str(tmp_path / "whole"), "--tolerance", "1e-4"]
+    assert_exported_unsliced(python, path, tmp_path / "whole", model)
+
+
+def assert_exported_unsliced(python: Path, path: str, whole: Path, model: Path) -> None:
+    """Export a network that was put together; its weights are the unsliced one's."""
+    export = ["--framework", "mxnet", "--model-dir", str(whole), "--tolerance", "1e-4"]
     run_python(python, path, "-m", "isthmus.frameworks.export", *export)
-    exported = onnx.load(str(tmp_path / "whole" / "model.onnx"))
+    exported = onnx.load(str(whole / "model.onnx"))
     held = {entry.name: onnx.numpy_helper.to_array(entry) for entry in exported.graph.initializer}
     with np.load(model / "reference.npz") as expected:
         for name in set(expected.files) - {"losses"}:

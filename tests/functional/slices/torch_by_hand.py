@@ -10,14 +10,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from isthmus.rig.environments import source_folder
-from tests.functional.slices.sliced_workers import Workers
+from tests.functional.slices.sliced_workers import Workers, free_ports
 
 SCRIPT = Path(__file__).with_name("learning_torch.py")
+LOOPS = Path(__file__).with_name("looping_torch.py")
 STEPS = 20
 REFUSED = """
 import torch
@@ -83,6 +85,24 @@ def compare(workers: Workers, model: Path) -> str:
     return f"{len(names)} arrays of weights, and losses: " + (f"UNEQUAL {wrong}" if wrong else "equal")
 
 
+def looped(python: str, environment: dict[str, str], run: Callable[..., str]) -> None:
+    """Show the imperative face, with two workers."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    serve = [python, "-P", "-m", "isthmus.bootstrap_hybrid"]
+    workers = [
+        subprocess.Popen([*serve, address], env=environment, stderr=subprocess.DEVNULL)
+        for address in addresses
+    ]
+    try:
+        lines = [json.loads(line) for line in run(str(LOOPS), *addresses).splitlines()]
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait()
+    unequal = [line for line in lines if line["unequal"]]
+    print(f"hybridize: {len(lines)} loops, {len(unequal)} unequal {unequal or ''}")
+
+
 def main(python: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -102,6 +122,7 @@ def main(python: str) -> None:
                 f"{optimizer}: {len(lines)} divisions of 6 networks, {len(unequal)} unequal {unequal or ''}"
             )
         print(run("-c", REFUSED), end="")
+        looped(python, environment, run)
         model = folder / "mixed"
         run(str(SCRIPT), "write", str(model), "mixed")
         for slices, shape, killed in ((2, "straight", ()), (3, "straight", (1, 0, 2)), (4, "u", (2,))):

@@ -191,9 +191,10 @@ class S3BlobStore:
 
     def keys(self, prefix: str) -> Iterator[BlobInfo]:
         pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        for page in pages:
-            for entry in page.get("Contents", []):
-                yield BlobInfo(entry["Key"], int(entry["Size"]))
+        with passing_trouble("S3"):
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    yield BlobInfo(entry["Key"], int(entry["Size"]))
 
     def _open(self, key: str, **asked: str) -> dict[str, Any]:
         try:
