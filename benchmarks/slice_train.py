@@ -41,8 +41,9 @@ APART = 0.1
 class Machine:
     """Runs the program in MXNet's environment, each process on a core."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: Path = PROGRAM) -> None:
         self.folder = folder
+        self._program = program
         self._python = Environments(CACHE).ensure("mxnet", "1.9.1")
         source, lent = source_folder(CACHE), folder / "lent"
         lent.mkdir()
@@ -62,9 +63,16 @@ class Machine:
 
     def start(self, core: int, *arguments: object) -> subprocess.Popen[str]:
         """Start the program; it prints one line of JSON."""
-        command = [str(self._python), "-P", self._launch, "--framework", "mxnet", "--", str(PROGRAM)]
+        command = [str(self._python), "-P", self._launch, "--framework", "mxnet", "--", str(self._program)]
+        return self._open(core, [*command, *map(str, arguments)])
+
+    def start_module(self, core: int, module: str, *arguments: object) -> subprocess.Popen[str]:
+        """Start a module of isthmus."""
+        return self._open(core, [str(self._python), "-P", "-m", module, *map(str, arguments)])
+
+    def _open(self, core: int, command: list[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*command, *map(str, arguments)],
+            command,
             env=self._environment,
             stdout=subprocess.PIPE,
             text=True,

@@ -229,13 +229,14 @@ class Piece:
     dropouts: Mapping[str, float]
 
 
-def piece(whole: Cuttable, form: SliceForm) -> Piece:
+def piece(whole: Cuttable, form: SliceForm, *, masked: bool = True, passes_on: bool = True) -> Piece:
     """Return a slice's symbol; tensors of other slices are variables of their names. ``whole``: as ``divide`` returns
-    it."""
-    writing = _Writing(whole.variables)
+    it. ``masked``: dropout is a product with a mask that is given; else it is MXNet's own. ``passes_on``: what is read
+    here and given on is a head as well."""
+    writing = _Writing(whole.variables, masked)
     for step in whole.steps[form.start : form.end]:
         writing.add(step)
-    names = {*form.gives, *form.outputs}
+    names = {*form.gives, *form.outputs} - (set() if passes_on else set(form.reads))
     heads = tuple(sorted(names, key=lambda name: (whole.entered[maker(name)], name)))
     document = {
         "nodes": writing.nodes,
@@ -247,8 +248,9 @@ def piece(whole: Cuttable, form: SliceForm) -> Piece:
 
 
 class _Writing:
-    def __init__(self, variables: Mapping[str, Any]) -> None:
+    def __init__(self, variables: Mapping[str, Any], masked: bool) -> None:
         self._variables = variables
+        self._masked = masked
         self._at: dict[str, int] = {}
         self.nodes: list[dict[str, Any]] = []
         self.dropouts: dict[str, float] = {}
@@ -256,7 +258,7 @@ class _Writing:
     def add(self, step: Step) -> None:
         inputs = [self.entry(name) for name in step.inputs]
         operator, attributes = step.operator, step.attributes
-        if operator == "Dropout":
+        if operator == "Dropout" and self._masked:
             mask = f"{step.name}:mask"
             self.dropouts[mask] = float(attributes.get("p", 0.5))
             operator, attributes, inputs = "elemwise_mul", {}, [*inputs, self.entry(mask)]

@@ -229,8 +229,8 @@ class Piece:
     constants: tuple[str, ...]
 
 
-def piece(whole: Cuttable, form: SliceForm) -> Piece:
-    """Return a slice's graph."""
+def piece(whole: Cuttable, form: SliceForm, *, masked: bool = True) -> Piece:
+    """Return a slice's graph. ``masked``: dropout is a product with a mask that is given; else it is PyTorch's own."""
     torch = importlib.import_module("torch")
     groups = whole.groups[form.start : form.end]
     read = [node for group in groups for node in group[0].all_input_nodes]
@@ -245,7 +245,7 @@ def piece(whole: Cuttable, form: SliceForm) -> Piece:
     dropouts = {}
     for group in groups:
         first = group[0]
-        if is_dropout(first):
+        if masked and is_dropout(first):
             name = f"{first.name}_mask"
             value = first.meta["val"]
             kind = str(value.dtype).removeprefix("torch.")
