@@ -90,13 +90,13 @@ class Starter:
 
 
 def turns(
-    ours: Starter, references: list[Starter], request: Path, model: Path, core: int | None
+    ours: Starter, references: list[Starter], request: Path, model: Path, core: int | None, code: str = OURS
 ) -> list[list[float]]:
     """Return the milliseconds of ours and of each reference, from rounds in which they take turns."""
     threads = 1 if core is not None else len(os.sched_getaffinity(0))
     rounds = [
         [
-            ours.milliseconds(OURS, request, core=core),
+            ours.milliseconds(code, request, core=core),
             *(entry.milliseconds(REFERENCE, model, threads, core=core) for entry in references),
         ]
         for _ in range(ROUNDS + 1)

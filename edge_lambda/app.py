@@ -6,14 +6,23 @@ local topics are answered too, in the same shape as in the cloud.
 
 from __future__ import annotations
 
-import logging
 import os
+
+from isthmus.edge.begin import begin
+
+if os.uname().machine == "x86_64":
+    os.environ["OPENBLAS_CORETYPE"] = "Prescott"  # the package has no other kernels; see the Makefile
+
+if "ISTHMUS_EDGE_PORT" in os.environ:
+    begin(os.environ)  # before the imports that it goes on beside
+
+import logging
 from functools import cache
 from typing import Any
 
-from isthmus.client.part import cloud_part
 from isthmus.edge.core import EdgeCore, EdgeSettings
 from isthmus.inference.lambda_handler import answer
+from isthmus.inference.runtime import end_loading, give_back_memory
 
 logging.basicConfig(level=logging.INFO)
 
@@ -22,8 +31,19 @@ logging.basicConfig(level=logging.INFO)
 def core() -> EdgeCore:
     """Bring the model into service, once per process."""
     settings = EdgeSettings.from_env(os.environ)
-    started = EdgeCore(settings, cloud_part(settings.split))
+    cloud = results = None
+    if settings.split is not None:
+        from isthmus.client.part import cloud_part
+
+        cloud = cloud_part(settings.split)
+    if settings.results is not None:
+        from isthmus.bootstrap_results import device_results
+
+        results = device_results(settings.results)
+    started = EdgeCore(settings, cloud, results)
     started.start()
+    end_loading()
+    give_back_memory()
     return started
 
 

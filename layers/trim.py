@@ -1,10 +1,11 @@
 """Takes out of an installed folder what no function needs, and makes its bytes repeatable.
 
-    python3 trim.py FOLDER [--bytecode beside|instead] [--lambda-only] [--keep PATTERN]...
+    python3 trim.py FOLDER [--bytecode beside|instead] [--lambda-only | --baseline-only] [--keep PATTERN]...
 
 Each removal states its reason. Licences and notices stay: they must travel with the binaries.
 ``--bytecode``: /opt is read-only in Lambda, so without it each cold start compiles all that it imports; ``instead``
-leaves no sources. It fits this Python's minor version only. ``--lambda-only``: for Lambda's processors alone.
+leaves no sources. It fits this Python's minor version only. ``--lambda-only``: for Lambda's processors alone;
+``--baseline-only``: of OpenBLAS's kernels for x86_64, those that every processor runs (on Arm all stay).
 ``--keep``: a removal that is not to be done.
 """
 
@@ -108,14 +109,20 @@ NOT_IN_LAMBDA = (
 )
 """Processors, by OpenBLAS's names, whose kernels a function in Lambda never calls."""
 
+NOT_BASELINE = ("NEHALEM", "SANDYBRIDGE", "HASWELL", "SKYLAKEX")
+"""Kernels for x86_64 but the oldest, which runs on every processor. Who leaves them out must say
+``OPENBLAS_CORETYPE=Prescott`` before numpy is imported. No product of matrices is left to numpy at the edge."""
 
-def trim(folder: Path, *, bytecode: str = "", lambda_only: bool = False, keep: Collection[str] = ()) -> int:
+
+def trim(
+    folder: Path, *, bytecode: str = "", leave_out: Collection[str] = (), keep: Collection[str] = ()
+) -> int:
     """Remove, slim, compile, set all times and modes; return the bytes that went."""
     before = weight_bytes(folder)
     for removal in (entry for entry in REMOVALS if entry.pattern not in keep):
         _remove(folder, removal.pattern)
     for path in sorted(folder.rglob("*.so*")):
-        _slim(path, lambda_only=lambda_only)
+        _slim(path, leave_out)
     for removal in EMPTIED if bytecode == "instead" else ():
         for path in folder.glob(removal.pattern):
             path.write_text("")
@@ -145,10 +152,10 @@ def _remove(folder: Path, pattern: str) -> None:
             path.unlink()
 
 
-def _slim(path: Path, *, lambda_only: bool) -> None:
+def _slim(path: Path, leave_out: Collection[str]) -> None:
     data = path.read_bytes()
-    if lambda_only and "openblas" in path.name:
-        path.write_bytes(slim_openblas(data, NOT_IN_LAMBDA))
+    if leave_out and "openblas" in path.name:
+        path.write_bytes(slim_openblas(data, leave_out))
     else:
         path.write_bytes(slim(data))
 
@@ -177,12 +184,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="trim.py")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bytecode", choices=("beside", "instead"), default="")
-    parser.add_argument("--lambda-only", action="store_true")
+    kernels = parser.add_mutually_exclusive_group()
+    kernels.add_argument(
+        "--lambda-only", action="store_const", dest="leave_out", const=NOT_IN_LAMBDA, default=()
+    )
+    kernels.add_argument("--baseline-only", action="store_const", dest="leave_out", const=NOT_BASELINE)
     parser.add_argument("--keep", action="append", default=[])
     options = parser.parse_args(arguments)
-    saved = trim(
-        options.folder, bytecode=options.bytecode, lambda_only=options.lambda_only, keep=options.keep
-    )
+    saved = trim(options.folder, bytecode=options.bytecode, leave_out=options.leave_out, keep=options.keep)
     sys.stdout.write(f"{options.folder.name}: {weight_bytes(options.folder):,} bytes, {saved:,} trimmed\n")
     return 0
 

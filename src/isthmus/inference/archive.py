@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from isthmus.durable import sync_folder
 from isthmus.errors import Conflict, InvalidModel, LimitExceeded
 from isthmus.inference.files import is_safe_path, list_files, sha256_file
 from isthmus.model.units import GIB, KIB, format_bytes
@@ -60,7 +61,7 @@ def pack_bundle(folder: Path, zip_path: Path, *, prefix: str = "") -> Packed:
 
 
 def unpack_bundle(zip_path: Path, into: Path, *, prefix: str = "", max_bytes: int = MAX_BUNDLE_BYTES) -> Path:
-    """Unpack below ``into``, which appears whole or not at all; return it.
+    """Unpack below ``into``, which appears whole or not at all, and survives a loss of power from then on; return it.
 
     Names, kinds and declared sizes are all checked before the first byte is written, and no file
     may turn out larger than declared.
@@ -78,9 +79,12 @@ def unpack_bundle(zip_path: Path, into: Path, *, prefix: str = "", max_bytes: in
         with zipfile.ZipFile(zip_path) as archive:
             for entry, name in _checked(archive, prefix, max_bytes):
                 _extract(archive, entry, partial / name)
+        for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
+            sync_folder(folder)
         # mkdtemp made it for its owner alone; the process that serves may be another.
         partial.chmod(0o755)
         os.rename(partial, into)
+        sync_folder(into.parent)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError) as error:
         raise InvalidModel(f"{zip_path.name} cannot be unpacked: {error}") from error
     finally:

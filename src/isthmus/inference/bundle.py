@@ -18,6 +18,7 @@ from isthmus.model.bundle import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, Bund
 from isthmus.model.units import KIB, MIB, format_bytes
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from numpy.typing import NDArray
 
     from isthmus.ports import Signer
@@ -75,15 +76,40 @@ def open_bundle(folder: Path, public_key_der: bytes | None, *, sha256: str = "")
     return Bundle(folder, manifest, documents.sha256(raw))
 
 
+def read_signed_manifest(folder: Path) -> tuple[bytes, bytes]:
+    """Return a manifest's bytes and those of its signature, none of them checked.
+
+    Raises:
+        InvalidModel: one is missing, no plain file, or too large.
+    """
+    manifest = _read_small(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+    return manifest, _read_small(folder / SIGNATURE_FILE, MAX_SIGNATURE_BYTES)
+
+
 def verify_signature(manifest: bytes, signature: bytes, public_key_der: bytes) -> None:
     """Check a DER signature, ECDSA P-256 over SHA-256 (FIPS 186-5), of a manifest's bytes.
 
     Raises:
         SignatureInvalid: it does not fit, or the key is no P-256 key.
     """
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.hashes import SHA256
+
+    try:
+        check_key(public_key_der).verify(signature, manifest, ec.ECDSA(SHA256()))
+    except InvalidSignature as error:
+        raise SignatureInvalid(f"{MANIFEST_FILE} is not what its signer signed") from error
+
+
+def check_key(public_key_der: bytes) -> EllipticCurvePublicKey:
+    """Return the P-256 key that these bytes are.
+
+    Raises:
+        SignatureInvalid: they are none.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
     try:
@@ -92,10 +118,7 @@ def verify_signature(manifest: bytes, signature: bytes, public_key_der: bytes) -
         raise SignatureInvalid(f"the public key is not DER SubjectPublicKeyInfo: {error}") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise SignatureInvalid("the public key is not an ECDSA P-256 key")
-    try:
-        key.verify(signature, manifest, ec.ECDSA(SHA256()))
-    except InvalidSignature as error:
-        raise SignatureInvalid(f"{MANIFEST_FILE} is not what its signer signed") from error
+    return key
 
 
 def describe_files(folder: Path) -> tuple[BundleFile, ...]:

@@ -2,9 +2,8 @@
 
 The *baseline* is of the held-out inputs as the model gets them, made where the model was judged: bins of
 about equal mass, and mean and deviation of each channel. A *watch* counts a part of the requests into the same
-bins, and says now and then how far they are apart: the population stability index,
-``sum((a - e) * ln(a / e))`` over the bins' shares (Siddiqi, Credit Risk Scorecards, 2006, chapter 9: below 0.1 no
-change, above 0.25 a large one), and the largest shift of a channel's mean in deviations. No value of a
+bins, and says now and then how far they are apart: the population stability index
+(``model.drift.stability_index``), and the largest shift of a channel's mean in deviations. No value of a
 request is kept.
 """
 
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from isthmus.model.drift import Baseline
+from isthmus.model.drift import Baseline, stability_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,8 +32,6 @@ EVERY = 4
 """Requests from one that is looked at to the next."""
 WINDOW = 16
 """Requests that were looked at from one report to the next."""
-LEAST_SHARE = 1e-4
-"""For a bin with nothing in it: the index would be infinite."""
 
 
 class Drift(msgspec.Struct, frozen=True):
@@ -118,9 +115,8 @@ class _Seen:
         """None when a request held something infinite, which a model may be made for."""
         import numpy as np
 
-        shares = np.maximum(self._counts / max(1, self._counts.sum()), LEAST_SHARE)
-        expected = np.maximum(np.array(self._baseline.shares), LEAST_SHARE)
-        index = float(((shares - expected) * np.log(shares / expected)).sum())
+        shares = self._counts / max(1, self._counts.sum())
+        index = stability_index(shares.tolist(), self._baseline.shares)
         deviations = np.maximum(np.array(self._baseline.deviations), 1e-12)
         shift = np.abs(self._means / self.samples - np.array(self._baseline.means)) / deviations
         found = Drift(index, float(shift.max()))

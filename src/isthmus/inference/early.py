@@ -84,7 +84,6 @@ def begin(environment: Mapping[str, str]) -> None:
 
     Only a bundle that a layer brought and that is named by its digest is opened early.
     """
-    global _begun
     importing = begin_loading()
     memory, digest = (
         environment.get(name, "") for name in ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "ISTHMUS_BUNDLE_SHA256")
@@ -92,9 +91,15 @@ def begin(environment: Mapping[str, str]) -> None:
     if environment.get("ISTHMUS_BUNDLE") or not digest or not memory.isdecimal():
         return
     folder = environment.get("ISTHMUS_MODEL_DIR") or DEFAULT_MODEL_DIR
-    _begun = EarlySession(folder, digest, threads_for_memory(int(memory)))
+    begin_session(folder, digest, threads_for_memory(int(memory)))
     # Two imports at once would take turns: this one goes on when the session, which needs no turn, is being opened.
     importing.join()
+
+
+def begin_session(folder: str, bundle_sha256: str, threads: int) -> None:
+    """Check and open the model of the bundle in a folder, if its manifest has that digest."""
+    global _begun
+    _begun = EarlySession(folder, bundle_sha256, threads)
 
 
 def take_session(path: Path, threads: int) -> InferenceSession | None:

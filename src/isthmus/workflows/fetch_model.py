@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
+from isthmus.durable import sync_file, write_durably
 from isthmus.errors import UnknownModel
 from isthmus.model import layout
 from isthmus.ports import BlobStore, Records
@@ -43,9 +43,9 @@ def fetch_model(model: str, folder: Path, *, records: Records, blobs: BlobStore)
     # It appears whole or not at all. Ended before it is named, it is fetched again; the older name does no harm, since
     # who serves the artifact goes by what is in it.
     blobs.download(key, folder / ARTIFACT)
-    partial = folder / f".{FETCHED_FILE}"
-    partial.write_bytes(msgspec.json.encode(wanted))
-    os.replace(partial, folder / FETCHED_FILE)
+    # A loss of power must not leave the note of an artifact that is not there.
+    sync_file(folder / ARTIFACT)
+    write_durably(folder / FETCHED_FILE, msgspec.json.encode(wanted))
     return wanted
 
 

@@ -151,6 +151,10 @@ def test_blas_without_other_processors_kernels_still_computes(built: dict[str, P
     assert in_bare_python(BLAS, built["x86"] / "python").replace("-0.0", "0.0") == "0.0 11.0"
 
 
+def test_blas_at_the_edge_has_the_kernels_that_the_app_asks_for(built: dict[str, Path]) -> None:
+    assert in_bare_python("import app\n" + BLAS, built["edge"]).replace("-0.0", "0.0") == "0.0 11.0"
+
+
 def test_each_segment_lies_where_a_loader_maps_it(built: dict[str, Path]) -> None:
     for path in [
         file

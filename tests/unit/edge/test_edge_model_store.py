@@ -70,11 +70,12 @@ def test_a_proven_model_is_committed_and_survives_without_its_artifact(
     assert len(list((tmp_path / "store/models").iterdir())) == 1
 
 
-def test_an_older_artifact_comes_back_when_the_deployment_is_rolled_back(
-    store: ModelStore, tmp_path: Path, signer: KeySigner
-) -> None:
+def test_an_older_release_is_no_way_back(store: ModelStore, tmp_path: Path, signer: KeySigner) -> None:
     first, second = artifact(tmp_path, signer, 1), artifact(tmp_path, signer, 2)
-    assert [release_in(store, place) for place in (first, second, first)] == [1, 2, 1]
+    assert [release_in(store, place) for place in (first, second, first)] == [1, 2, 2]
+    kept = store.update(first, unseen)
+    assert kept.refused.startswith("ReleaseOutdated: release 1 is earlier than 2")
+    assert not kept.is_failure, "a device that goes on serving is no failure"
 
 
 def test_a_store_without_any_model_says_so(store: ModelStore) -> None:

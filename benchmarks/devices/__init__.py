@@ -1,0 +1,1 @@
+"""The edge function's package, as it is shipped to a core device."""
