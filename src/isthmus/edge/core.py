@@ -30,7 +30,7 @@ import msgspec
 
 from isthmus.edge.model_store import InService, ModelStore, find_artifact
 from isthmus.edge.server import EdgeServer
-from isthmus.edge.split_settings import SplitSettings, split_engine
+from isthmus.edge.trust import NO_PAPERS, Papers
 from isthmus.errors import EnvironmentProblem, IsthmusError, ProofFailed
 from isthmus.inference.bundle import Bundle
 from isthmus.inference.lambda_handler import read_public_key
@@ -41,6 +41,9 @@ from isthmus.model.units import MIB
 
 if TYPE_CHECKING:
     from isthmus.edge.cloud import Cloud
+    from isthmus.edge.result_settings import ResultSettings
+    from isthmus.edge.results import Results
+    from isthmus.edge.split_settings import SplitSettings
     from isthmus.edge.splitting import SplitEngine
 
 MAX_REQUEST_BYTES = 64 * MIB
@@ -61,14 +64,18 @@ class EdgeSettings:
     threads: int
     fail_when_refused: bool = False
     split: SplitSettings | None = None
+    results: ResultSettings | None = None
+    papers: Papers = NO_PAPERS
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> EdgeSettings:
         """Read ``ISTHMUS_MODEL_ARTIFACT``, ``ISTHMUS_EDGE_STORE``, ``ISTHMUS_PUBLIC_KEY``,
         ``ISTHMUS_EDGE_PORT`` (none: no server), ``ISTHMUS_EDGE_THREADS`` (default: all cores) and
         ``ISTHMUS_EDGE_ON_REFUSAL``: ``serve`` the previous model (default), or ``fail``, so that
-        Greengrass sees the component break and rolls its deployment back. ``ISTHMUS_EDGE_SLICES`` and what belongs
-        to it: see ``SplitSettings``.
+        Greengrass sees the component break and rolls its deployment back. ``ISTHMUS_EDGE_KEYS`` (an array of signed
+        key documents, the oldest first) and ``ISTHMUS_EDGE_RELEASE`` (a signed release document): see ``Trust``.
+        ``ISTHMUS_EDGE_SLICES`` and what belongs to it: see ``SplitSettings``; ``ISTHMUS_EDGE_OUTBOX``: see
+        ``ResultSettings``.
 
         Raises:
             EnvironmentProblem: one is missing or cannot be read.
@@ -87,15 +94,20 @@ class EdgeSettings:
             if threads is None
             else _number("ISTHMUS_EDGE_THREADS", threads, 1, 1024),
             fail_when_refused=on_refusal == "fail",
-            split=SplitSettings.from_env(environment),
+            split=_split(environment),
+            results=_results(environment),
+            papers=_papers(environment),
         )
 
 
 class EdgeCore:
     """A proven model in service on this device."""
 
-    def __init__(self, settings: EdgeSettings, cloud: Cloud | None = None) -> None:
-        """Bring the model into service; ``cloud`` is asked for the rest of a split model, where the settings name one.
+    def __init__(
+        self, settings: EdgeSettings, cloud: Cloud | None = None, results: Results | None = None
+    ) -> None:
+        """Bring the model into service; ``cloud`` is asked for the rest of a split model, where the settings name one;
+        ``results`` keeps what is answered.
 
         Raises:
             MissingFile, IsthmusError: see ``ModelStore.update``.
@@ -103,24 +115,28 @@ class EdgeCore:
         """
         self._settings = settings
         self._candidate: ServedModel | None = None
-        self._cloud = cloud
+        self._cloud, self._results = cloud, results
         self.split: SplitEngine | None = None
         self._split_refused = ""
         self._reporting, self._reported_at = threading.Lock(), -math.inf
-        store = ModelStore(settings.store, settings.public_key_der)
-        self.in_service = store.update(find_artifact(settings.artifact), self._prove)
-        self.service = ModelService(
-            [self._with_slices(self._served(self.in_service.bundle), self.in_service.bundle)],
-            max_request_bytes=MAX_REQUEST_BYTES,
-            max_response_bytes=MAX_REQUEST_BYTES,
+        store = ModelStore(settings.store, settings.public_key_der, settings.papers)
+        # Into an inbox each deployment puts a file of the same name.
+        place = "" if settings.artifact.is_dir() else str(settings.artifact)
+        self.in_service = store.update(find_artifact(settings.artifact), self._prove, place)
+        models = [self._with_slices(self._served(self.in_service.bundle), self.in_service.bundle)]
+        serve = ModelService if results is None else results.service
+        self.service = serve(
+            models, max_request_bytes=MAX_REQUEST_BYTES, max_response_bytes=MAX_REQUEST_BYTES
         )
         self.server: EdgeServer | None = None
         self.write_status()
-        if self.in_service.refused and settings.fail_when_refused:
+        if self.in_service.is_failure and settings.fail_when_refused:
             raise ProofFailed(f"the deployed model was refused: {self.in_service.refused}")
 
     def start(self) -> None:
-        """Begin to serve on loopback, where a port is set."""
+        """Begin to serve on loopback, where a port is set, and to keep results, where they are wanted."""
+        if self._results is not None:
+            self._results.start(self._report)
         if self._settings.port is not None:
             self.server = EdgeServer(self.service, self._settings.port, max_request_bytes=MAX_REQUEST_BYTES)
             self.server.start()
@@ -129,15 +145,19 @@ class EdgeCore:
         """End the server, if there is one."""
         if self.server is not None:
             self.server.close()
-        if self.split is not None:
+        if self._results is not None:
+            self._results.close()
+        if self.split is not None or self._results is not None:
             self.write_status()
 
     def write_status(self) -> None:
-        """Write ``status.json``; of a split model also where requests were answered, and how the link is."""
+        """Write ``status.json``; of a split model also where requests were answered, and how the link is; of results,
+        how many wait, and what became of the others."""
         split = self.split.status() if self.split is not None else None
         if self._split_refused:
             split = {"refused": self._split_refused}
-        write_status(self._settings.store, self.in_service, split)
+        results = self._results.status() if self._results is not None else None
+        write_status(self._settings.store, self.in_service, split, results)
 
     def _prove(self, bundle: Bundle) -> None:
         self._candidate = served(bundle, threads=self._settings.threads)
@@ -152,6 +172,8 @@ class EdgeCore:
         split, cloud = self._settings.split, self._cloud
         if split is None or cloud is None or not split.cloud:
             return model
+        from isthmus.edge.split_settings import split_engine
+
         key, threads = self._settings.public_key_der, self._settings.threads
         try:
             self.split = split_engine(split, bundle, model.engine, key, cloud, threads=threads)
@@ -182,7 +204,12 @@ class EdgeCore:
         return served(bundle, threads=self._settings.threads)
 
 
-def write_status(store: Path, in_service: InService, split: Mapping[str, Any] | None = None) -> None:
+def write_status(
+    store: Path,
+    in_service: InService,
+    split: Mapping[str, Any] | None = None,
+    results: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``status.json``: what serves, and why a newer artifact does not; for the device's reports."""
     status: dict[str, Any] = {
         "model": in_service.bundle.manifest.model,
@@ -190,11 +217,39 @@ def write_status(store: Path, in_service: InService, split: Mapping[str, Any] | 
         "bundle": in_service.bundle.sha256,
         "artifact": in_service.artifact_sha256,
         "refused": in_service.refused,
+        "warnings": list(in_service.warnings),
         **({"split": split} if split is not None else {}),
+        **({"results": results} if results is not None else {}),
     }
     partial = store / ".status.json"
     partial.write_text(json.dumps(status))
     os.replace(partial, store / "status.json")
+
+
+def _split(environment: Mapping[str, str]) -> SplitSettings | None:
+    if not environment.get("ISTHMUS_EDGE_SLICES"):
+        return None
+    from isthmus.edge.split_settings import SplitSettings  # a device that starts has no use for it otherwise
+
+    return SplitSettings.from_env(environment)
+
+
+def _results(environment: Mapping[str, str]) -> ResultSettings | None:
+    if not environment.get("ISTHMUS_EDGE_OUTBOX"):
+        return None
+    from isthmus.edge.result_settings import ResultSettings
+
+    return ResultSettings.from_env(environment)
+
+
+def _papers(environment: Mapping[str, str]) -> Papers:
+    try:
+        keys = msgspec.json.decode(environment.get("ISTHMUS_EDGE_KEYS") or "[]", type=list[msgspec.Raw])
+    except msgspec.DecodeError as error:
+        raise EnvironmentProblem(
+            f"ISTHMUS_EDGE_KEYS must be a JSON array of key documents: {error}"
+        ) from error
+    return Papers([bytes(key) for key in keys], environment.get("ISTHMUS_EDGE_RELEASE", "").encode())
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

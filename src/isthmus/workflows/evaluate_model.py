@@ -16,7 +16,7 @@ from isthmus.model.job import Evaluation, Import, Job
 from isthmus.model.judgement import JUDGEMENT_FILE, Judgement, Scores
 from isthmus.ports import BlobStore, Item, Records
 from isthmus.workflows.loading import load_job, load_manifest
-from isthmus.workflows.scoring import OpenEngine, load_held_out, score_both
+from isthmus.workflows.scoring import OpenEngine, answers_of, load_held_out, score_both
 
 BASELINE_SAMPLES = 512
 MAX_ROUNDS = 10
@@ -61,7 +61,7 @@ def evaluate_model(
     judgement beside the model.
     """
     job, manifest = load_job(blobs, job_key), load_manifest(blobs, job_key)
-    champion, baseline = records.get(layout.CHAMPIONS, job.model), None
+    champion, baseline, answers = records.get(layout.CHAMPIONS, job.model), None, None
     if job.evaluation is None:
         fetch_candidate(job, job_key, fencing, blobs, workdir)
         verdict = Verdict(True, "imported without an evaluation: not scored", None, None)
@@ -75,12 +75,15 @@ def evaluate_model(
             path, served = fetch_champion(champion, blobs, workdir)
             best = path, served.preprocessing
         verdict = verdict_of(job.evaluation, score_both(inputs, labels, candidate, best, open_engine))
-        # What its requests are held against. Of data that stay in their zone nothing is told, this neither.
-        baseline = describe(preprocess(inputs[:BASELINE_SAMPLES], job.preprocessing))
+        # What its requests and answers are held against. Of data that stay in their zone nothing is told, this neither.
+        sample = inputs[:BASELINE_SAMPLES]
+        baseline = describe(preprocess(sample, job.preprocessing))
+        answers = answers_of(candidate[0], sample, job.preprocessing, job.postprocessing, open_engine)
     if champion is not None:
         verdict = msgspec.structs.replace(verdict, champion_release=champion["release"])
     scores = {"accepted": verdict.accepted, "candidate": verdict.candidate, "champion": verdict.champion}
-    found = {"evaluation": {**scores, "reason": verdict.reason}, "baseline": msgspec.to_builtins(baseline)}
+    found = {"evaluation": {**scores, "reason": verdict.reason}}
+    found |= {"baseline": msgspec.to_builtins(baseline), "answers": msgspec.to_builtins(answers)}
     records.update(layout.job_pk(job_key), layout.STATE, found)
     return verdict
 

@@ -93,6 +93,7 @@ def package_model(
         upload_bundle(job.model, digest, manifest, folder, workdir, blobs, serving)
         item: Item = {"bundle": digest, "job_key": job_key, "metrics": dict(manifest.metrics)}
         item |= {"serving": msgspec.to_builtins(serving), "baseline": state.get("baseline")}
+        item |= {"answers": state.get("answers")}
         records.put({"pk": pk, "sk": sk, **item})
     # Else it stays as it is: a new signature would change bytes whose digest Greengrass has on record.
     return Packaged(job.model, digest, release, serving.by)

@@ -11,11 +11,12 @@ import msgspec
 from isthmus import documents
 from isthmus.errors import DigestMismatch, InvalidInput, InvalidModel
 from isthmus.inference.onnx_model import describe_onnx
-from isthmus.inference.processing import decode_raw, preprocess
+from isthmus.inference.processing import decode_raw, preprocess, softmax
 from isthmus.model.dataset import Manifest
+from isthmus.model.drift import AnswerBaseline, describe_answers
 from isthmus.model.job import Evaluation, HeldOut
 from isthmus.model.judgement import Scores
-from isthmus.model.processing import PreStep
+from isthmus.model.processing import PostStep, PreStep, Softmax
 from isthmus.model.units import GIB
 from isthmus.ports import BlobStore, Engine
 from isthmus.workflows.register_dataset import file_key
@@ -94,6 +95,26 @@ def score_file(
     fixed = specs[0].shape[:1] == (1,)
     size = 1 if fixed else BATCH
     return accuracy(open_engine(path), specs[0].name, inputs, labels, steps, batch_size=size)
+
+
+def answers_of(
+    path: Path,
+    inputs: Any,
+    steps: Sequence[PreStep],
+    after: Sequence[PostStep],
+    open_engine: OpenEngine,
+) -> AnswerBaseline | None:
+    """Return how the ONNX model at ``path``, a classifier with one input, answers raw inputs ``[N, ...]``."""
+    specs, _, _ = describe_onnx(path)
+    size = 1 if specs[0].shape[:1] == (1,) else BATCH
+    engine, chosen, sure = open_engine(path), [], []
+    for start in range(0, len(inputs), size):
+        batch = preprocess(inputs[start : start + size], steps)
+        scores = next(iter(engine.run({specs[0].name: batch}).values()))
+        chosen += scores.argmax(axis=1).tolist()
+        if any(isinstance(step, Softmax) for step in after):
+            sure += softmax(scores).max(axis=1).tolist()
+    return describe_answers(chosen, sure)
 
 
 def score_both(
