@@ -1,21 +1,15 @@
-"""The identities that a core device has on AWS, and a rig that has no certificate, each with its policy and no more.
+"""The identity on AWS of a rig that has no certificate: an IAM user (or role) with RigPolicy and no more.
 
-A user of a real account does the same once by hand: CoreDevicePolicy on the token exchange role of the core
-devices. A rig gets its certificate by `isthmus rig join`; one that an earlier version joined has an IAM user
-(or role) with RigPolicy.
+A rig gets its certificate by `isthmus rig join`; one that an earlier version joined works so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
-
-CORE_DEVICES = "credentials.iot.amazonaws.com"
-"""Who assumes a token exchange role: Greengrass V2 developer guide, "Authorize core devices"."""
 
 
 def answers(keys: dict[str, str], endpoint_url: str | None) -> bool:
@@ -35,7 +29,7 @@ class Identities:
         self._iam = session.client("iam", endpoint_url=endpoint_url)
         self._formation = session.client("cloudformation", endpoint_url=endpoint_url)
         self._stack = stack
-        self._user, self._role = f"{stack}-rig", f"{stack}-core-device"
+        self._user = f"{stack}-rig"
 
     def rig(self) -> dict[str, str]:
         """Return new credentials of a user that has RigPolicy, as variables of an environment."""
@@ -45,24 +39,13 @@ class Identities:
         made = self._iam.create_access_key(UserName=self._user)["AccessKey"]
         return {"AWS_ACCESS_KEY_ID": made["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"]}
 
-    def core_device(self) -> str:
-        """Return the ARN of a token exchange role that has CoreDevicePolicy."""
-        trust = {"Effect": "Allow", "Principal": {"Service": CORE_DEVICES}, "Action": "sts:AssumeRole"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-        self._made(self._iam.create_role, RoleName=self._role, AssumeRolePolicyDocument=document)
-        self._iam.attach_role_policy(RoleName=self._role, PolicyArn=self._policy("CoreDevicePolicy"))
-        return str(self._iam.get_role(RoleName=self._role)["Role"]["Arn"])
-
     def remove(self) -> None:
-        """Remove both, which must be done before the stack can delete their policies."""
+        """Remove it, which must be done before the stack can delete its policy."""
         missing = self._iam.exceptions.NoSuchEntityException
         with contextlib.suppress(missing):  # no rig had joined
             self._forget_keys()
             self._detach("user", UserName=self._user)
             self._iam.delete_user(UserName=self._user)
-        with contextlib.suppress(missing):  # no core device was started
-            self._detach("role", RoleName=self._role)
-            self._iam.delete_role(RoleName=self._role)
 
     def _made(self, create: Any, **arguments: str) -> None:
         try:

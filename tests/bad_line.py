@@ -39,6 +39,12 @@ class BadLine:
             self._due.append(fault)
             self._shut_seconds = shut_seconds
 
+    def mend(self) -> None:
+        """Let everybody through again, whatever was due."""
+        with self._lock:
+            self._due.clear()
+            self._shut_until = 0.0
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)

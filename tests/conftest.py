@@ -34,6 +34,8 @@ FIRST_SHARE = (
     "test_life.py",
     "test_notebooks.py",
     "test_sagemaker.py",
+    "test_results_of_devices.py",
+    "test_core_devices.py",
     "test_permissions.py",
 )
 """The end-to-end tests that share one system, in this order: what compares the permissions with the calls

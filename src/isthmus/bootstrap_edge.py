@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isthmus.edge.core import EdgeCore
+    from isthmus.edge.results import Results
     from isthmus.edge.split_settings import SplitSettings
     from isthmus.model.policy import DataPolicy
 
 
 def edge_core(
-    folder: Path, artifact: Path, public_key_der: bytes, port: int, threads: int, split: SplitSettings | None
+    folder: Path,
+    artifact: Path,
+    public_key_der: bytes,
+    port: int,
+    threads: int,
+    split: SplitSettings | None,
+    results: Results | None = None,
 ) -> tuple[EdgeCore, int]:
     """Bring what lies at ``artifact`` into service if it proves itself, else what was in service before, and serve it;
     return the core, and the port that it listens on.
@@ -33,7 +40,7 @@ def edge_core(
         threads=threads,
         split=split,
     )
-    core = EdgeCore(settings, cloud_part(split))
+    core = EdgeCore(settings, cloud_part(split), results)
     try:
         core.start()
     except (OSError, OverflowError) as error:

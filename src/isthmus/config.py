@@ -137,13 +137,16 @@ class DeployCloudSettings(StateSettings):
 
 @dataclasses.dataclass(frozen=True)
 class DeployEdgeSettings(StateSettings):
-    """Of ``deploy_edge``. ``edge_target``: ARN of the thing group; ``edge_port``: the first
-    model's; ``edge_root``: the nucleus's root folder on the devices."""
+    """Of ``deploy_edge``. ``edge_target``, ``edge_canaries``: ARNs of the thing groups; ``edge_bake_seconds``: how long
+    canaries run a release before the others get it; ``edge_port``: the first model's; ``edge_root``: the nucleus's
+    root folder on the devices."""
 
     signing_key: str
     stack: str
     edge_function: str
     edge_target: str
+    edge_canaries: str
+    edge_bake_seconds: int
     edge_port: int
     edge_root: str
 

@@ -31,6 +31,7 @@
     │   ├── Unauthorized             a token does not let its bearer in; API Gateway knows the name
     │   ├── SlicesDiffer             slices of a model do not answer what the whole answers
     │   ├── SignatureInvalid         a bundle is not what its signer signed
+    │   ├── ReleaseOutdated          a device has had a later release of the model in service
     │   └── PeerUntrusted            a certificate of the other side's is not accepted, or ours is not by it
     ├── TrainingFailed               the script's fault: exit code and its last lines
     │   └── ParityFailed             the exported ONNX differs from the framework's model
@@ -202,6 +203,10 @@ class SlicesDiffer(Refused):
     """A model's slices, one after the other, do not answer what the whole answers; they are not made."""
 
     exit_code = 2
+
+
+class ReleaseOutdated(Refused):
+    """A device has had a later release of the model in service; a rollback is a new release of an old bundle."""
 
 
 class SignatureInvalid(Refused):

@@ -45,6 +45,9 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     # Of a part of what a model is asked, against what it was judged on.
     "InputDrift": ("None", ("model",)),
     "InputShift": ("None", ("model",)),
+    # Of what a device's model answers, against what it answered where it was judged.
+    "AnswerDrift": ("None", ("model",)),
+    "ConfidenceDrift": ("None", ("model",)),
     # Of a candidate that answers copies of a model's requests.
     "ShadowLatency": ("Milliseconds", ("model",)),
     "ShadowFailed": ("Count", ("model",)),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from isthmus.model.calls import Minute
+from isthmus.model.core_device import CoreDevice, CorePlace
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.execution import Ending
 from isthmus.model.inventory import Thing
@@ -440,6 +441,42 @@ class Certificates(Protocol):
     def deactivate(self, certificate: Certificate) -> None: ...
     def remove(self, certificate: Certificate, rig: str) -> None:
         """Deactivate it and take it from the registry; what is gone already is removed."""
+
+
+class CoreRegistry(Protocol):
+    """The core devices of one stack. A device's thing has its name."""
+
+    def place(self) -> CorePlace: ...
+    def grant(self, device: str, policy: str) -> None:
+        """Let the device's certificates do what an IoT policy (JSON) says, and nothing that an earlier one did."""
+
+    def certificates(self, device: str) -> Certificates:
+        """Return the registry of certificates that have the device's policy; it is granted before one is issued."""
+
+    def admit(self, device: str, *, canary: bool | None = None) -> None:
+        """Put the device's thing into one of the stack's groups, whose deployments it gets from then on.
+
+        ``canary``: which one, and no longer into the other; None leaves it where it is, or makes it no canary.
+        """
+
+    def members(self) -> dict[str, bool]:
+        """Return the things of both groups, in order, and whether each is a canary."""
+
+    def expel(self, device: str) -> None:
+        """Remove what the registry has of a device that has no certificates any more; what is gone is removed."""
+
+
+class FleetView(Protocol):
+    """What Greengrass knows of a stack's core devices."""
+
+    def devices(self) -> list[CoreDevice]:
+        """Return those that have reported at least once, without components and deployments, in order."""
+
+    def device(self, name: str) -> CoreDevice | None:
+        """Return one with all that is known of it; None when it has never reported."""
+
+    def wanted(self, *, canary: bool) -> dict[str, str]:
+        """Return the versions by component that the latest deployment asks of a group; none before the first."""
 
 
 class Belongings(Protocol):

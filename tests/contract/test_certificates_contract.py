@@ -11,9 +11,9 @@ from isthmus.adapters.aws.operator.home import Home
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.certificates import MemoryCertificates
 from isthmus.adapters.local.queue import ManualClock
+from isthmus.device_keys import new_key
 from isthmus.model import layout
 from isthmus.ports import Certificates
-from isthmus.rig.certificate import new_key
 
 
 def of_stack(stack: str) -> IotCertificates:

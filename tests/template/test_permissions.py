@@ -92,6 +92,12 @@ def rig_needs(*, resource: str, key: str) -> Needs:
     }
 
 
+CORE: Needs = {
+    **READS,
+    "s3:GetObject": ["bundles/*"],  # the nucleus fetches the artifact
+    "execute-api:Invoke": ["${Api}/v/POST/results/${!credentials-iot:ThingName}"],  # its results
+}
+
 NEEDS: dict[str, Needs] = {
     "StartPipelineFunction": {
         **WRITES,  # its dead-letter queue
@@ -259,8 +265,10 @@ NEEDS: dict[str, Needs] = {
         **LAMBDA_IMPORT,
         **DEPLOYMENT_JOB,
         "dynamodb:GetItem": ["MODEL#", "EDGE"],  # the model's port and versions, the lock
+        "dynamodb:Query": ["RESULTS"],  # how canaries answer
         "dynamodb:UpdateItem": ["MODEL#", "EDGE"],
         "kms:GetPublicKey": ["SigningKey"],
+        "kms:Sign": ["SigningKey"],  # that an old bundle is a new release, where one is taken back
         "lambda:PublishVersion": ["EdgeInferFunction"],
         "greengrass:CreateComponentVersion": ["*"],
         "greengrass:CreateDeployment": ["*"],
@@ -283,6 +291,14 @@ NEEDS: dict[str, Needs] = {
         "dynamodb:PutItem": ["SHADOW#"],
         "lambda:InvokeFunction": [MODEL_FUNCTIONS],
     },
+    "IngestResultsFunction": {
+        **WRITES,
+        "s3:GetObject": ["results/*"],  # what another call, or a try that died, has put there already
+        "s3:PutObject": ["results/*"],
+        # The outbox's mark; how the model answered where it was judged.
+        "dynamodb:GetItem": ["RESULTS", "MODEL#"],
+        "dynamodb:UpdateItem": ["RESULTS"],
+    },
     "AuthorizeRequestFunction": {},
     "RecordOutcomeFunction": {
         **WRITES,  # its dead-letter queue
@@ -301,7 +317,8 @@ NEEDS: dict[str, Needs] = {
     # The thing's name is the rig's: the credentials provider puts it into the session that it gives out (IoT Core
     # developer guide, "Authorizing direct calls to AWS services"). ``!`` keeps CloudFormation from filling it in.
     "RigRole": rig_needs(resource="${!credentials-iot:ThingName}", key="${credentials-iot:ThingName}"),
-    "CoreDevicePolicy": {**READS, "s3:GetObject": ["bundles/*"]},  # the nucleus fetches the artifact
+    "CoreRole": CORE,
+    "CoreDevicePolicy": CORE,
     "ApproverPolicy": {  # isthmus pipeline approve
         **READS,
         "cloudformation:DescribeStacks": ["AWS::StackId"],
@@ -352,7 +369,7 @@ OPERATORS: dict[str, str] = {
 
 # ------------------------------------------------------------------------------- what is granted
 
-ARN = re.compile(r"^arn:\$\{AWS::Partition\}:[a-z]+:\$\{AWS::Region\}:\$\{AWS::AccountId\}:")
+ARN = re.compile(r"^arn:\$\{AWS::Partition\}:[a-z-]+:\$\{AWS::Region\}:\$\{AWS::AccountId\}:")
 TABLE = "Table"
 TABLE_ACTIONS = {
     f"dynamodb:{action}" for action in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem")
@@ -465,13 +482,23 @@ def test_a_rig_with_a_certificate_may_do_what_one_without_may_and_only_under_its
     assert not re.search(r"(-rig-|QUEUE#|RIG#|probes/)\*", ours)
 
 
-def test_a_rigs_credentials_come_by_its_certificate_and_last_an_hour_at_most(template: Template) -> None:
-    role = resources(template, "AWS::IAM::Role")["RigRole"]
-    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+def held_to_an_hour(template: Template, role: str, alias: str) -> None:
+    (trust,) = resources(template, "AWS::IAM::Role")[role]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "credentials.iot.amazonaws.com"}
-    (alias,) = resources(template, "AWS::IoT::RoleAlias").values()
-    assert alias["RoleArn"] == {"Fn::GetAtt": ["RigRole", "Arn"]}
-    assert alias["CredentialDurationSeconds"] <= 3600
+    found = resources(template, "AWS::IoT::RoleAlias")[alias]
+    assert found["RoleArn"] == {"Fn::GetAtt": [role, "Arn"]}
+    assert found["CredentialDurationSeconds"] <= 3600
+
+
+def test_a_core_devices_credentials_come_by_its_certificate_and_last_an_hour_at_most(
+    template: Template,
+) -> None:
+    held_to_an_hour(template, "CoreRole", "CoreAlias")
+    assert set(resources(template, "AWS::IoT::RoleAlias")) == {"RigAlias", "CoreAlias"}
+
+
+def test_a_rigs_credentials_come_by_its_certificate_and_last_an_hour_at_most(template: Template) -> None:
+    held_to_an_hour(template, "RigRole", "RigAlias")
     (policy,) = resources(template, "AWS::IoT::Policy").values()
     (statement,) = policy["PolicyDocument"]["Statement"]
     assert statement["Action"] == "iot:AssumeRoleWithCertificate"

@@ -15,6 +15,7 @@ from cloudformation import ROOT, Template, functions, listed, resources, stateme
 
 from benchmarks.idle_cost import resources_of
 from isthmus.model import layout
+from isthmus.model.results import RESULTS_PATH
 
 DATA_KEY = {"Fn::GetAtt": ["DataKey", "Arn"]}
 
@@ -117,13 +118,16 @@ def test_destroy_looks_for_the_names_that_the_template_gives(template: Template)
     )
     (group,) = resources(template, "AWS::SageMaker::ModelPackageGroup").values()
     assert group["ModelPackageGroupName"] == {"Fn::Sub": layout.model_group(stack)}
-    (cores,) = resources(template, "AWS::IoT::ThingGroup").values()
-    assert cores["ThingGroupName"] == {"Fn::Sub": layout.core_group(stack)}
+    groups = resources(template, "AWS::IoT::ThingGroup")
+    assert {group["ThingGroupName"]["Fn::Sub"] for group in groups.values()} == {
+        layout.core_group(stack),
+        layout.canary_group(stack),
+    }
     (bucket,) = resources(template, "AWS::S3::Bucket").values()
     place = "${AWS::AccountId}", "${AWS::Region}"
     assert bucket["BucketName"] == {"Fn::Sub": layout.bucket_name(stack, *place)}
-    groups = [group["LogGroupName"] for group in resources(template, "AWS::Logs::LogGroup").values()]
-    assert groups == [{"Fn::Sub": layout.log_group(stack)}]
+    logs = [group["LogGroupName"] for group in resources(template, "AWS::Logs::LogGroup").values()]
+    assert logs == [{"Fn::Sub": layout.log_group(stack)}]
     machines = resources(template, "AWS::Serverless::StateMachine").values()
     assert {machine["Name"]["Fn::Sub"] for machine in machines} == set(layout.machines(stack))
 
@@ -140,8 +144,10 @@ def test_the_api_needs_iam_authorization(template: Template) -> None:
         for event in properties.get("Events", {}).values()
         if event["Type"] == "Api"
     ]
-    assert events
-    assert all("Auth" not in event["Properties"] for event in events), "no route opts out"
+    assert len(events) == 2
+    (others,) = [event["Properties"] for event in events if "Auth" in event["Properties"]]
+    assert (others["Path"], others["Method"]) == ("/results/{device}", "POST")
+    assert others["Auth"] == {"Authorizer": "AWS_IAM", "InvokeRole": "NONE"}, "no route opts out"
 
 
 def test_no_action_is_a_wildcard(template: Template) -> None:
@@ -160,9 +166,9 @@ def test_only_what_cannot_be_named_is_allowed_on_everything(template: Template) 
                 assert action.startswith(tuple(RESOURCE_STAR)), f"{name} may do {action} to everything"
 
 
-def test_only_packaging_signs(template: Template) -> None:
+def test_only_packaging_and_the_way_back_at_the_edge_sign(template: Template) -> None:
     signers = {name for name, entry in statements(template) if "kms:Sign" in listed(entry["Action"])}
-    assert signers == {"PackageModelFunction"}
+    assert signers == {"PackageModelFunction", "DeployEdgeFunction"}
 
 
 def test_each_role_is_passed_to_one_service_alone(template: Template) -> None:
@@ -228,6 +234,7 @@ FORBIDDEN: dict[str, tuple[str, dict[str, str]]] = {
             "src/isthmus/inference/web_pages.py": "it and the proxy answer under this machine's own names alone",
             "src/isthmus/cli/proxy.py": "and listens on loopback alone",
             "src/isthmus/cli/edge.py": "as a core device does",
+            "src/isthmus/bootstrap_together.py": "a job's workers meet on loopback alone",
             "src/isthmus/cli/slice_serve.py": "unless it is told another address, and then only with TLS",
             "src/isthmus/client/settings.py": "a token may go to this machine without TLS",
         },
@@ -286,14 +293,15 @@ def test_a_deploy_needs_no_parameter(template: Template) -> None:
 # ------------------------------------------------------------------------------ who may call the API
 
 
-def methods(template: Template, **parameters: str) -> tuple[list[Any], dict[str, Any]]:
-    """Return what each method of the API demands, and its ways to prove it, as SAM writes them out."""
+def methods(template: Template, **parameters: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the methods of each path demand, and its ways to prove it, as SAM writes them out."""
     chosen = copy.deepcopy(template)
     for name, value in parameters.items():
         chosen["Parameters"][name]["Default"] = value
     body = resources_of(chosen)["Api"]["Properties"]["Body"]
-    demands = [method["security"] for path in body["paths"].values() for method in path.values()]
-    assert demands
+    demands = {
+        path: [method["security"] for method in found.values()] for path, found in body["paths"].items()
+    }
     return demands, body["securityDefinitions"]
 
 
@@ -303,8 +311,23 @@ def test_every_method_demands_what_the_stack_says(
     template: Template, authorizer: str, keys: str, more: list[Any]
 ) -> None:
     demands, ways = methods(template, ApiAuthorizer=authorizer, ApiKeys=keys)
-    assert demands == [[{authorizer: []}, *more]] * len(demands)
-    assert authorizer in ways
+    assert demands["/{proxy+}"] == [[{authorizer: []}, *more]]
+    assert demands["/results/{device}"] == [[{"AWS_IAM": []}, *more]], "a device is known by its role alone"
+    assert set(demands) == {"/{proxy+}", "/results/{device}"}
+    assert {authorizer, "AWS_IAM"} <= set(ways)
+
+
+def test_a_device_may_send_results_under_its_own_name_alone(template: Template) -> None:
+    """The gateway lets a request in by the path that it asks for, and the function takes the name from there."""
+    own = "${Api}/v/POST" + RESULTS_PATH + "${!credentials-iot:ThingName}"
+    place = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}"
+    found = [
+        (name, statement)
+        for name, statement in statements(template)
+        if "execute-api:Invoke" in listed(statement["Action"])
+    ]
+    assert {name for name, _ in found} == {"CoreRole", "CoreDevicePolicy"}
+    assert all(statement["Resource"] == {"Fn::Sub": f"{place}:{own}"} for _, statement in found)
 
 
 def test_the_authorizer_is_asked_about_every_token_again_within_a_minute(template: Template) -> None:

@@ -211,6 +211,9 @@ def test_few_metrics_have_dimensions() -> None:
         # Of a model with a baseline, once in so many requests; of a model with a shadow, while it has one.
         "InputDrift": ("model",),
         "InputShift": ("model",),
+        # Of a model that devices send results of, once in some hundred answers of one of them.
+        "AnswerDrift": ("model",),
+        "ConfidenceDrift": ("model",),
         "ShadowLatency": ("model",),
         "ShadowFailed": ("model",),
         "ShadowDifference": ("model",),

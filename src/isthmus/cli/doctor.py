@@ -9,7 +9,8 @@ from isthmus import bootstrap, bootstrap_rig
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
 from isthmus.errors import IsthmusError
-from isthmus.workflows.examine_account import Finding, examine
+from isthmus.model.finding import Finding
+from isthmus.workflows.examine_account import examine
 from isthmus.workflows.rig_certificates import certificate_findings
 
 SIGNS = {"ok": "ok     ", "warn": "warn   ", "missing": "MISSING", "unknown": "?      "}
@@ -27,7 +28,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     # A stack that stands; of any other its own finding says what to do.
     if any(finding.check == "stack" and finding.level == "ok" and not finding.mend for finding in findings):
         findings += _of_rigs(options.stack)
-    output.result(findings, "\n".join(line for finding in findings for line in _lines(finding)))
+    output.result(findings, "\n".join(line for finding in findings for line in lines(finding)))
     return 1 if any(finding.level == "missing" for finding in findings) else 0
 
 
@@ -40,6 +41,7 @@ def _of_rigs(name: str) -> list[Finding]:
     return certificate_findings(joined, bootstrap_rig.certificates(name), bootstrap.clock())
 
 
-def _lines(finding: Finding) -> list[str]:
+def lines(finding: Finding) -> list[str]:
+    """Return a finding as a person reads it, and below it what mends it."""
     line = f"{SIGNS[finding.level]}  {finding.check}: {finding.says}"
     return [line, f"         {finding.mend}"] if finding.mend else [line]

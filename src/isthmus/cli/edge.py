@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from isthmus import bootstrap, bootstrap_edge
-from isthmus.cli import planfiles
+from isthmus.cli import edge_join, edge_results, planfiles
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
+from isthmus.durable import write_durably
 from isthmus.errors import EnvironmentProblem, InvalidInput, Unavailable
 from isthmus.workflows.fetch_model import ARTIFACT, fetch_model, last_fetched
 
@@ -24,8 +25,10 @@ TOKEN_VARIABLE = "ISTHMUS_TOKEN"
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = commands.add_parser("edge", help="serve models on this machine, without Greengrass")
+    parser = commands.add_parser("edge", help="this machine as a core device, with Greengrass or without")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    edge_join.register(verbs, common)
+    edge_results.register(verbs, common)
     serve = verbs.add_parser(
         "serve",
         parents=[common],
@@ -39,7 +42,10 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     serve.add_argument("--threads", type=int, help="of the engine (default: one for each core)")
     serve.add_argument("--slices", type=Path, metavar="FOLDER", help="what `isthmus slice --publish` wrote")
     serve.add_argument(
-        "--policy", type=Path, metavar="FILE", help="what may leave this machine; needed with --slices"
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="what may leave this machine; needed with --slices and --results",
     )
     serve.add_argument(
         "--cloud", metavar="URL", help="who serves the other slices (default: the stack's API)"
@@ -50,6 +56,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="ZONE",
         help="where --cloud lies, such as aws:eu-west-1 (default: as the slices say, if that is one region)",
     )
+    edge_results.add_options(serve)
     serve.set_defaults(run=_serve)
 
 
@@ -58,6 +65,7 @@ def _serve(options: argparse.Namespace, output: Output) -> None:
         raise InvalidInput("--slices needs --policy FILE, which says what may leave this machine")
     if options.threads is not None and not 1 <= options.threads <= 1024:
         raise InvalidInput(f"--threads needs a number from 1 to 1024, not {options.threads}")
+    edge_results.check(options)
     stack = Stack(options.stack)
     folder = options.folder or Path.home() / ".isthmus" / "edge" / options.model
     key = _fetched(options.model, folder, stack, output)
@@ -70,7 +78,10 @@ def _serve(options: argparse.Namespace, output: Output) -> None:
         )
     threads = options.threads or len(os.sched_getaffinity(0))
     store = folder / "store"
-    core, port = bootstrap_edge.edge_core(store, folder / ARTIFACT, key, options.port, threads, split)
+    results = edge_results.kept(options, folder, lambda: stack.outputs["ApiUrl"], _unreachable(), output)
+    core, port = bootstrap_edge.edge_core(
+        store, folder / ARTIFACT, key, options.port, threads, split, results
+    )
     leave = threading.Event()
     # Named here: a shell's background job inherits that the first is ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -78,7 +89,8 @@ def _serve(options: argparse.Namespace, output: Output) -> None:
     told = json.loads((store / "status.json").read_text())
     url = f"http://127.0.0.1:{port}"
     sentence = (
-        f"{options.model} release {told['release']} answers at {url}{_of_slices(told)}; end with Ctrl-C"
+        f"{options.model} release {told['release']} answers at {url}{_of_slices(told)}"
+        f"{edge_results.said(told)}; end with Ctrl-C"
     )
     output.result({"url": url, **told}, sentence)
     leave.wait()
@@ -104,9 +116,7 @@ def _fetched(model: str, folder: Path, stack: Stack, output: Output) -> bytes:
         if not key.is_file():
             found = bootstrap.signer(stack.outputs["SigningKey"]).public_key()
             folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f".{KEY_FILE}"
-            partial.write_bytes(found)
-            os.replace(partial, key)
+            write_durably(key, found)
         fetch_model(model, folder, records=stack.records, blobs=stack.blobs)
     except _unreachable() as error:
         if known is None or not key.is_file():

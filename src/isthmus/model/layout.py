@@ -286,9 +286,13 @@ def crossing_sk(since: str, life: str) -> str:
     return f"{since}#{life}"
 
 
-def results_pk(device: str) -> str:
-    """Partition of what a device told of its inferences: an item for each outbox that it had."""
-    return f"RESULTS#{device}"
+RESULTS = "RESULTS"
+"""Partition of what devices told of their inferences: an item for each outbox that one had."""
+
+
+def results_sk(device: str, outbox: str) -> str:
+    """Sort key of an outbox."""
+    return f"{device}#{outbox}"
 
 
 def results_object(device: str, outbox: str, due: int) -> str:
@@ -344,9 +348,19 @@ def model_group(stack: str) -> str:
     return f"{stack}-models"
 
 
+def core_policy(stack: str, device: str) -> str:
+    """The IoT policy of one core device: variables of things do not work in such policies."""
+    return f"{stack}-core-{device}"
+
+
 def core_group(stack: str) -> str:
     """The thing group of the core devices."""
     return f"{stack}-cores"
+
+
+def canary_group(stack: str) -> str:
+    """The thing group of the core devices that get a release first."""
+    return f"{stack}-canaries"
 
 
 def machines(stack: str) -> tuple[str, ...]:

@@ -13,37 +13,12 @@ import shutil
 from pathlib import Path
 
 from isthmus import documents
-from isthmus.errors import EnvironmentProblem
+from isthmus.device_keys import give, write_private
 from isthmus.model.rig_identity import Proof, RigIdentity
 from isthmus.rig.identity import of_this_user
 
 FILE = "identity.json"
 CERTIFICATES = "certificates"
-
-
-def new_key(common_name: str) -> tuple[bytes, str]:
-    """Return a new private key (ECDSA P-256, PKCS 8) and a request for a certificate of it, both PEM.
-
-    AWS IoT signs requests for ECC keys on NIST P-256, P-384 and P-521, and RSA from 2,048 bits on (API
-    reference, CreateCertificateFromCsr).
-
-    Raises:
-        EnvironmentProblem: the library for it is not installed.
-    """
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-    except ImportError as error:
-        raise EnvironmentProblem(
-            "a rig's certificate needs cryptography; install isthmus with its extra: isthmus[rig]"
-        ) from error
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return pem, request.public_bytes(Encoding.PEM).decode("ascii")
 
 
 def read(folder: Path) -> RigIdentity | None:
@@ -76,9 +51,9 @@ def keep(folder: Path, identity: RigIdentity, key: bytes, certificate: str) -> N
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in (place.parent, place):
         path.chmod(0o700)
-        _give(path, folder)
-    _write(place / "private.key", key, folder)
-    _write(place / "certificate.pem", certificate.encode("ascii"), folder)
+        give(path, folder)
+    write_private(place / "private.key", key, folder)
+    write_private(place / "certificate.pem", certificate.encode("ascii"), folder)
     point_to(folder, identity)
     for other in place.parent.iterdir():
         if other != place:
@@ -88,7 +63,7 @@ def keep(folder: Path, identity: RigIdentity, key: bytes, certificate: str) -> N
 def point_to(folder: Path, identity: RigIdentity) -> None:
     """Say which identity is in use; its files are there."""
     temporary = folder / f"{FILE}.new"
-    _write(temporary, documents.encode(identity), folder)
+    write_private(temporary, documents.encode(identity), folder)
     os.replace(temporary, folder / FILE)
 
 
@@ -97,20 +72,3 @@ def expires(certificate: Path) -> datetime.datetime:
     from cryptography import x509
 
     return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
-
-
-def _write(path: Path, data: bytes, folder: Path) -> None:
-    """Write and flush to disk, readable by the folder's owner alone from the first byte on."""
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        _give(file.fileno(), folder)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _give(made: Path | int, folder: Path) -> None:
-    """What root makes, with sudo, belongs to whom the agent runs as."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.chown(made, owner.st_uid, owner.st_gid)

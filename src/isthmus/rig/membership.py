@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from isthmus.device_keys import new_key
 from isthmus.errors import InvalidInput, Refused
 from isthmus.model.rig_identity import Certificate, RigIdentity
 from isthmus.ports import Certificates
@@ -86,7 +87,7 @@ def _has_files(folder: Path) -> bool:
 
 def _issue(folder: Path, registry: Certificates, identity: RigIdentity) -> RigIdentity:
     folder.mkdir(parents=True, exist_ok=True)
-    key, request = certificate.new_key(identity.rig)
+    key, request = new_key(identity.rig)
     entry, pem = registry.issue(identity.rig, request)
     made = msgspec.structs.replace(identity, certificate_id=entry.id)
     certificate.keep(folder, made, key, pem)

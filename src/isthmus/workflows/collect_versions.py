@@ -21,7 +21,7 @@ from isthmus.planning.collection import (
     garbage,
 )
 from isthmus.ports import Clock, Item, Records
-from isthmus.workflows.deploy_edge import EDGE
+from isthmus.workflows.deploy_edge import CANARY, EDGE
 from isthmus.workflows.rollout_lock import acquire, give_back
 
 HOLDER = "isthmus-collect"
@@ -153,8 +153,8 @@ def _in_service(stack: str, champion: Item) -> Iterator[tuple[str, int]]:
 
 def _edge_records(model: str, records: Records) -> list[dict[str, str]]:
     """Return the component versions that the model has at the edge, and would go back to."""
-    item = records.get(layout.model_pk(model), EDGE) or {}
-    return [item.get("current") or {}, item.get("previous") or {}]
+    items = [records.get(layout.model_pk(model), kind) or {} for kind in (EDGE, CANARY)]
+    return [item.get(name) or {} for item in items for name in ("current", "previous")]
 
 
 @contextmanager

@@ -1,20 +1,27 @@
-"""Ship a release to the core devices: the bundle and the edge Lambda, each as a component."""
+"""Ship a release to the core devices: the bundle and the edge Lambda, each as a component.
+
+Canaries, a group of their own, come first, if there are any. They have to have it, and be healthy for a while; then
+come all others. A release that fails is taken back from both.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from isthmus.config import DeployEdgeSettings
-from isthmus.errors import Conflict, EdgeDeploymentFailed
+from isthmus.errors import EdgeDeploymentFailed, Refused
 from isthmus.model import layout
-from isthmus.ports import EdgeComponent, EdgeFleet, EdgeStatus, Functions, Item, Records, Signer
+from isthmus.ports import EdgeComponent, EdgeStatus, Functions, Records, Signer
+from isthmus.workflows.edge_canaries import are_due, bake, drifted, named
+from isthmus.workflows.edge_component import environment_of, port_of, renew_before
+from isthmus.workflows.edge_target import EdgeTarget, Renew, RevertibleFleet
 from isthmus.workflows.rollout_lock import acquire, give_back
 
-EDGE = "EDGE"
+EDGE, CANARY = "EDGE", "EDGE#CANARY"
+"""The sort keys of a model's records of the stack's core devices, and of the canaries among them."""
 LOCK_SECONDS = 180
 """Longer than the function that holds the lock may run."""
 
@@ -23,31 +30,6 @@ MAX_CAUSE_CHARACTERS = 8_000
 
 DONE = frozenset({"SUCCEEDED", "COMPLETED"})
 FAILED = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED"})
-
-
-class RevertibleFleet(EdgeFleet, Protocol):
-    """A fleet whose desired state can be read, and rid of components."""
-
-    def await_deployable(self, target: str, components: tuple[EdgeComponent, ...]) -> None:
-        """Wait, within one call's time, until the component versions may be deployed.
-
-        Raises:
-            EdgeDeploymentFailed: one never will; the message holds its own cause.
-            Unavailable: one is still being made; the call may be repeated.
-        """
-
-    def deploy(
-        self,
-        target: str,
-        components: tuple[EdgeComponent, ...],
-        token: str,
-        *,
-        without: Collection[str] = (),
-    ) -> str:
-        """Merge ``components`` into the target's latest deployment, less those that ``without`` names."""
-
-    def latest(self, target: str) -> tuple[str, dict[str, str]]:
-        """Return the deployment in force and its components' versions by name; empty before the first."""
 
 
 class EdgeDeployment(msgspec.Struct, frozen=True):
@@ -60,7 +42,8 @@ class EdgeDeployment(msgspec.Struct, frozen=True):
 class EdgeProgress(msgspec.Struct, frozen=True):
     """Core devices that run the release, and those that have not answered yet.
 
-    ``again``: the release was taken back before a redrive, and has to be deployed once more.
+    ``again``: it has to be deployed once more: to all, now that the canaries have it, or because it was taken back
+    before a redrive.
     """
 
     done: bool
@@ -83,7 +66,7 @@ def deploy_edge(
     clock: float,
     redrives: int = 0,
 ) -> EdgeDeployment:
-    """Create both components of the release and deploy them to the stack's thing group.
+    """Create both components of the release and deploy them to the canaries, or, when these have passed, to the others.
 
     ``redrives``: how often the pipeline was redriven; a deployment that was taken back before is made anew.
 
@@ -96,17 +79,20 @@ def deploy_edge(
     components = _components(settings.stack, model, release, lambda_version)
     bundle_component, lambda_component = components
     fleet.publish_recipe(model_recipe(bundle_component, model, bundle, settings.bucket))
-    port = _port(model, settings.edge_port, records)
-    environment = _environment(bundle_component, settings.edge_root, port, signer)
+    port = port_of(model, settings.edge_port, records)
+    environment = environment_of(bundle_component, settings.edge_root, port, signer, records)
     fleet.import_function(
         lambda_component, version_arn, environment, {bundle_component.name: bundle_component.version}
     )
-    fleet.await_deployable(settings.edge_target, components)
+    everyone, canaries = _targets(model, settings, fleet, records)
+    target = canaries if are_due(canaries, named(rollout, release), fleet) else everyone
+    fleet.await_deployable(target.target, components)
     # A deployment replaces all that its target has: two that merge at once would lose one.
     acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
     try:
         token = f"{rollout[:48]}-{release}-{lambda_version}" + (f"-{redrives}" if redrives else "")
-        deployment = _deploy(model, components, rollout, token, settings.edge_target, fleet, records)
+        deployment = target.deploy(components, rollout, token, clock)
+        target.note(function=version_arn)
     finally:
         give_back(EDGE, rollout, records=records)
     return EdgeDeployment(deployment, [f"{entry.name} {entry.version}" for entry in components])
@@ -122,22 +108,6 @@ def _components(
     )
 
 
-def _environment(bundle: EdgeComponent, root: str, port: int, signer: Signer) -> dict[str, str]:
-    """Return the edge Lambda's environment.
-
-    A Lambda component's environment knows no recipe variables: the paths are the nucleus's own layout
-    below its root folder.
-    """
-    return {
-        "ISTHMUS_EDGE_PORT": str(port),
-        "ISTHMUS_MODEL_ARTIFACT": f"{root}/packages/artifacts/{bundle.name}/{bundle.version}/bundle.zip",
-        # A model that does not prove itself ends the process, so that Greengrass sees BROKEN and rolls back.
-        "ISTHMUS_EDGE_ON_REFUSAL": "fail",
-        "ISTHMUS_EDGE_STORE": f"{root}/work/{bundle.name}/store",
-        "ISTHMUS_PUBLIC_KEY": base64.b64encode(signer.public_key()).decode(),
-    }
-
-
 def check_edge(
     deployment: str,
     model: str,
@@ -147,6 +117,7 @@ def check_edge(
     settings: DeployEdgeSettings,
     fleet: RevertibleFleet,
     records: Records,
+    signer: Signer,
     clock: float,
     redrives: int = 0,
 ) -> EdgeProgress:
@@ -158,100 +129,101 @@ def check_edge(
         EdgeDeploymentFailed: a core device failed; the message holds each one's own cause.
         RolloutBusy: it has to be taken back, and another deployment is being written.
     """
-    item = _recorded(model, records)
-    if _is_reverted(item, deployment):
-        if redrives > item.get("reverted_in", 0):
+    everyone, canaries = _targets(model, settings, fleet, records)
+    target = canaries if canaries.holds(deployment) else everyone
+    if target.is_reverted(deployment):
+        if redrives > target.item.get("reverted_in", 0):
             return EdgeProgress(False, [], [], again=True)
-        raise EdgeDeploymentFailed(item["cause"])
-    status = fleet.status(settings.edge_target, _followed(deployment, item, settings.edge_target, fleet))
-    failed = [entry for entry in status if entry.state in FAILED]
+        raise EdgeDeploymentFailed(target.item["cause"])
+    status = fleet.status(target.target, target.followed(deployment))
+    failed = [_said(entry) for entry in status if entry.state in FAILED]
+    succeeded = [entry.device for entry in status if entry.state in DONE]
+    pending = [entry.device for entry in status if entry.state not in DONE]
+    ready = not pending
+    if target is canaries and not failed:
+        answers = drifted(model, release, succeeded, records)
+        ready, failed = bake(canaries, succeeded, pending, answers, settings.edge_bake_seconds, fleet, clock)
     if failed:
-        said = "; ".join(_said(entry) for entry in failed)
-        cause = f"release {release} of {model}: {said}"[:MAX_CAUSE_CHARACTERS]
+        whose = "canaries: " if target is canaries else ""
+        cause = f"release {release} of {model}: {whose}{'; '.join(failed)}"[:MAX_CAUSE_CHARACTERS]
         acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
         try:
-            _revert(model, deployment, cause, redrives, settings.edge_target, fleet, records)
+            renew = partial(
+                renew_before, model, settings=settings, fleet=fleet, records=records, signer=signer
+            )
+            _take_back(target, canaries, deployment, cause, named(rollout, release), redrives, renew)
         finally:
             give_back(EDGE, rollout, records=records)
         raise EdgeDeploymentFailed(cause)
-    succeeded = [entry.device for entry in status if entry.state in DONE]
-    pending = [entry.device for entry in status if entry.state not in DONE]
-    return EdgeProgress(not pending, succeeded, pending)
+    if target is canaries and ready:
+        canaries.note(passed=named(rollout, release))
+        return EdgeProgress(False, succeeded, pending, again=True)
+    return EdgeProgress(ready, succeeded, pending)
 
 
-def _deploy(
+def take_back(
     model: str,
-    components: tuple[EdgeComponent, ...],
-    rollout: str,
-    token: str,
-    target: str,
+    reason: str,
+    *,
+    settings: DeployEdgeSettings,
     fleet: RevertibleFleet,
     records: Records,
-) -> str:
-    """Deploy, and record what the target had of the model before: called again, it does nothing more."""
-    item, current = _recorded(model, records), {entry.name: entry.version for entry in components}
-    same = item.get("current") == current
-    if same and item.get("rollout") == rollout and item.get("deployment") and not item.get("reverted"):
-        return str(item["deployment"])
-    # Of versions that were deployed once already, what is on record came before; the target may have
-    # the very same by now.
-    previous = item["previous"] if same else _versions(fleet.latest(target)[1], current)
-    # Before the deployment, so that one whose answer got lost can still be taken back.
-    intent = {"rollout": rollout, "current": current, "previous": previous}
-    cleared = {"deployment": None, "reverted": None, "cause": None}
-    records.update(layout.model_pk(model), EDGE, {**intent, **cleared})
-    deployment = fleet.deploy(target, components, token)
-    records.update(layout.model_pk(model), EDGE, {"deployment": deployment})
-    return deployment
+    signer: Signer,
+    clock: float,
+) -> EdgeDeployment:
+    """Take a model's latest release from the core devices because somebody says so; return what brings the one before.
 
-
-def _revert(
-    model: str,
-    deployment: str,
-    cause: str,
-    redrives: int,
-    target: str,
-    fleet: RevertibleFleet,
-    records: Records,
-) -> None:
-    """Deploy again what the target had of the model before, unless a newer deployment replaced it.
-
-    A device that failed has rolled itself back; but what a target should have is merged into every
-    later deployment, of other models too, and each would fail with it.
+    Raises:
+        Refused: there is none before it, or it was taken back already.
+        RolloutBusy: another deployment to the same devices is being written.
     """
-    item = _recorded(model, records)
-    if item.get("deployment") != deployment or item.get("reverted"):
-        return
-    previous = tuple(EdgeComponent(name, version) for name, version in item["previous"].items())
-    reverted = fleet.deploy(target, previous, f"revert-{deployment}", without=frozenset(item["current"]))
-    records.update(
-        layout.model_pk(model), EDGE, {"reverted": reverted, "cause": cause, "reverted_in": redrives}
+    holder, cause = f"take-back-{model}", f"taken back by hand: {reason}"[:MAX_CAUSE_CHARACTERS]
+    acquire(EDGE, holder, records=records, now=clock, seconds=LOCK_SECONDS)
+    try:
+        made = []
+        for target in _targets(model, settings, fleet, records):
+            item = target.item
+            if not item.get("deployment") or item.get("reverted") or not item.get("previous"):
+                continue
+            renew = partial(
+                renew_before, model, settings=settings, fleet=fleet, records=records, signer=signer
+            )
+            target.revert(str(item["deployment"]), cause, int(item.get("reverted_in") or 0), renew)
+            made.append((str(target.item["reverted"]), target))
+    finally:
+        give_back(EDGE, holder, records=records)
+    if not made:
+        raise Refused(
+            f"no core device has a release of {model} that another one came before, or it was taken back already"
+        )
+    deployment, target = made[-1]
+    now = fleet.latest(target.target)[1]
+    mine = sorted(f"{name} {version}" for name, version in now.items() if name in target.item["current"])
+    return EdgeDeployment(deployment, mine)
+
+
+def _targets(
+    model: str, settings: DeployEdgeSettings, fleet: RevertibleFleet, records: Records
+) -> tuple[EdgeTarget, EdgeTarget]:
+    return (
+        EdgeTarget(EDGE, settings.edge_target, model, fleet, records),
+        EdgeTarget(CANARY, settings.edge_canaries, model, fleet, records),
     )
 
 
-def _followed(deployment: str, item: Item, target: str, fleet: RevertibleFleet) -> str:
-    """Return the deployment that brings the model's current versions to the devices.
-
-    Greengrass cancels a deployment as soon as another to the same target, say of another model,
-    replaces it; the new one has ours merged in.
-    """
-    if item.get("deployment") != deployment:
-        return deployment
-    latest, components = fleet.latest(target)
-    return latest if _versions(components, item["current"]) == item["current"] else deployment
-
-
-def _versions(components: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-    return {name: version for name, version in components.items() if name in names}
-
-
-def _is_reverted(item: Item, deployment: str) -> bool:
-    return item.get("deployment") == deployment and bool(item.get("reverted"))
-
-
-def _recorded(model: str, records: Records) -> Item:
-    """Return the model's record of the edge: its port, and its versions there, now and before."""
-    return records.get(layout.model_pk(model), EDGE) or {}
+def _take_back(
+    target: EdgeTarget,
+    canaries: EdgeTarget,
+    deployment: str,
+    cause: str,
+    name: str,
+    redrives: int,
+    renew: Renew,
+) -> None:
+    target.revert(deployment, cause, redrives, renew)
+    # What the others cannot have, the canaries do not keep.
+    if target is not canaries and canaries.item.get("passed") == name:
+        canaries.revert(str(canaries.item["deployment"]), cause, redrives, renew)
 
 
 def model_recipe(component: EdgeComponent, model: str, bundle: str, bucket: str) -> dict[str, Any]:
@@ -276,19 +248,6 @@ def model_recipe(component: EdgeComponent, model: str, bundle: str, bucket: str)
             }
         ],
     }
-
-
-def _port(model: str, base_port: int, records: Records) -> int:
-    """Return the model's loopback port on every core device: given once, kept for ever."""
-    item = _recorded(model, records)
-    if item.get("port_number"):
-        return base_port + int(item["port_number"]) - 1
-    number = records.next_number(EDGE, "PORTS")
-    try:
-        records.update(layout.model_pk(model), EDGE, {"port_number": number}, expect={"port_number": None})
-    except Conflict:
-        return _port(model, base_port, records)
-    return base_port + number - 1
 
 
 def _said(entry: EdgeStatus) -> str:

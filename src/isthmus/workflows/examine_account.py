@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from isthmus.errors import IsthmusError
+from isthmus.model.finding import BAD_SKEW_SECONDS, SKEW_SECONDS, Finding, Level
 from isthmus.model.units import GIB, format_bytes
 from isthmus.workflows.stack_states import NEXT_STEPS, UNCLEAR
 
@@ -22,26 +23,10 @@ LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0"}
 """What MXNet loads on a rig, by the Debian package that has it."""
 DISK_BYTES, LITTLE_DISK_BYTES = 2 * GIB, 10 * GIB
 """A build takes about 1 GiB, a training environment as much again."""
-SKEW_SECONDS, BAD_SKEW_SECONDS = 60.0, 300.0
-"""AWS refuses a signature whose time is more than five minutes off (IAM user guide, signing requests)."""
 CONCURRENCY = 50
 """Fewer concurrent executions than that throttle a pipeline beside a few requests. New accounts start
 at 10 or 50, and with functions of at most 3,008 MB, which no API tells (Lambda developer guide, quotas)."""
 FULL, NEARLY_FULL = 0.95, 0.8
-
-Level = Literal["ok", "warn", "missing", "unknown"]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """The result of one check: what there is, and the command that mends it, if it has to be.
-
-    ``unknown``: the check could not be made; ``says`` tells why.
-    """
-
-    check: str
-    level: Level
-    says: str
-    mend: str = ""
 
 
 class Caller(msgspec.Struct, frozen=True):

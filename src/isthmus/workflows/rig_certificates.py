@@ -12,9 +12,9 @@ from typing import Literal
 import msgspec
 
 from isthmus.errors import IsthmusError
+from isthmus.model.finding import Finding, Level
 from isthmus.model.rig_identity import Certificate
 from isthmus.ports import Certificates, Clock
-from isthmus.workflows.examine_account import Finding, Level
 
 WARN_DAYS = 30
 DAY_SECONDS = 86_400

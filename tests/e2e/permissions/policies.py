@@ -13,7 +13,7 @@ from tests.e2e.cleanup import client, listed
 from tests.e2e.permissions import removals
 
 Document = dict[str, Any]
-HOLDERS = {"CoreDevicePolicy": "core-device", "ApproverPolicy": "approver"}
+HOLDERS = {"ApproverPolicy": "approver"}
 """Whom the demo and the tests give a managed policy to: the identity's name is the stack's with this behind it."""
 
 

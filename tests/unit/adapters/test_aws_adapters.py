@@ -270,7 +270,7 @@ def test_a_device_that_has_not_heard_of_the_deployment_is_queued() -> None:
         "creationTimestamp": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         "modifiedTimestamp": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
     }
-    devices = [{"coreDeviceThingName": name} for name in ("core-1", "core-2")]
+    devices = [{"coreDeviceThingName": name, "status": "HEALTHY"} for name in ("core-1", "core-2")]
     with answers("greengrassv2") as stub:
         stub.add_response("list_core_devices", {"coreDevices": devices}, {"thingGroupArn": TARGET})
         stub.add_response("list_effective_deployments", {"effectiveDeployments": [said]})

@@ -83,11 +83,17 @@ def test_every_revision_of_the_groups_deployments_is_found_and_only_the_groups()
             {"deployments": [deployment("c", "CANCELED")]},
             {"parentTargetArn": TARGET, "historyFilter": "ALL"},
         )
+        canaries = TARGET.replace("-cores", "-canaries")
+        for name, found in (("targetArn", [deployment("d", "INACTIVE")]), ("parentTargetArn", [])):
+            stub.add_response(
+                "list_deployments", {"deployments": found}, {name: canaries, "historyFilter": "ALL"}
+            )
         things = Deployments(Here("shop"), ManualClock()).find()
     assert [(thing.id, thing.note) for thing in things] == [
         ("a", "ACTIVE"),
         ("b", "INACTIVE"),
         ("c", "CANCELED"),
+        ("d", "INACTIVE"),
     ]
 
 

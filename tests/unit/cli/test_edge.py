@@ -14,6 +14,8 @@ from isthmus.cli.main import main
     [
         (["--slices", "slices"], "--slices needs --policy FILE"),
         (["--threads", "0"], "--threads needs a number from 1 to 1024, not 0"),
+        (["--results", "core"], "--results needs --policy FILE"),
+        (["--results-seconds", "0"], "--results-seconds needs a number up to 86400, not 0"),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -16,13 +16,16 @@ from isthmus.frameworks.sliced import Operator, SliceForm, cut
 from isthmus.frameworks.trainable import Recipe, mask
 from isthmus.planning.slicing.passes import passes
 from isthmus.transport.inprocess import InProcessChannel, channel_pair
-from isthmus.transport.ports import Channel
+from isthmus.transport.ports import Channel, Listener, Objects, Transport
+from isthmus.transport.relay_stream import RelayCaller, RelayListener, RelayTerms
 from isthmus.workflows.slice_batches import Batches
 from isthmus.workflows.slice_checkpoints import SliceCheckpoints
+from isthmus.workflows.slice_gradients import Rounding
 from isthmus.workflows.slice_meeting import Meeting
 from isthmus.workflows.train_slices import Course, SliceTrainer
 
 FINGERPRINT = "a" * 64
+QUICK = RelayTerms(stale_seconds=0.1)
 ROWS, STEPS, EVERY, FACTORS = 40, 9, 2, 4
 RECIPE = Recipe(samples=8, microbatches=4, seed=3)
 NETWORK = (
@@ -137,10 +140,22 @@ class Door:
 
 
 class World:
-    """Workers that train; ``places``: each slice's worker."""
+    """Workers that train; ``places``: each slice's worker. ``relay``: they meet there, and not within the process.
+    ``bare``: whose checkpoints worker 0 keeps. ``rounds``: gradients cross in eight bits."""
 
-    def __init__(self, folder: Path, places: tuple[int, ...], cuts: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        places: tuple[int, ...],
+        cuts: tuple[int, ...],
+        relay: Objects | None = None,
+        bare: frozenset[int] = frozenset(),
+        rounds: bool = False,
+    ) -> None:
         self.folder = folder
+        self.relay = relay
+        self.bare = bare
+        self.rounds = rounds
         self.forms = cut(NETWORK, ("loss",), cuts)
         self.course = Course(places, passes(places, RECIPE.microbatches), STEPS, EVERY)
         self.count = max(places) + 1
@@ -165,8 +180,12 @@ class World:
             if worker in pair
             for other in pair - {worker}
         }
-        door = self.doors[worker] = Door()
-        ways = {other: _Way(self, other) for other in near if other < worker}
+        self.doors[worker] = Door()
+        door: Listener = self.doors[worker]
+        ways: dict[int, Transport] = {other: _Way(self, other) for other in near if other < worker}
+        if self.relay is not None:
+            door = RelayListener(self.relay, f"worker-{worker}", QUICK)
+            ways = {other: RelayCaller(self.relay, f"worker-{other}", QUICK) for other in ways}
         higher = frozenset(other for other in near if other > worker)
         meeting = Meeting(worker, fingerprint, ways, higher, door, SystemThreads(), SteadyClock())
         noise = np.random.default_rng(1)
@@ -179,6 +198,8 @@ class World:
             SliceCheckpoints(self.folder / f"worker-{worker}", fingerprint),
             Batches(arrays, ROWS, RECIPE),
             patience_seconds=patience_seconds,
+            is_kept_by_first=worker in self.bare,
+            rounding=Rounding() if self.rounds else None,
         )
 
         def run() -> None:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from botocore.stub import ANY, Stubber
 from workflow_world import EDGE, World, pattern
 
@@ -13,8 +16,19 @@ from isthmus.adapters.aws.fleet import DEPLOYABLE_SECONDS, POLL_SECONDS, Greengr
 from isthmus.adapters.aws.session import client
 from isthmus.adapters.local.fleet import MAX_RECIPE_BYTES, MemoryFleet
 from isthmus.adapters.local.functions import MemoryFunctions
+from isthmus.adapters.local.signer import MemorySigner
 from isthmus.edge.core import EdgeSettings
-from isthmus.errors import EdgeDeploymentFailed, LimitExceeded, RolloutBusy, Unavailable
+from isthmus.edge.trust import Trust
+from isthmus.errors import (
+    EdgeDeploymentFailed,
+    InvalidInput,
+    LimitExceeded,
+    Refused,
+    RolloutBusy,
+    Unavailable,
+)
+from isthmus.inference.signed import key_id, open_signed, read_envelope
+from isthmus.model.signing import ReleaseDocument
 from isthmus.ports import EdgeComponent, EdgeStatus
 from isthmus.workflows.deploy_edge import (
     EdgeDeployment,
@@ -22,9 +36,13 @@ from isthmus.workflows.deploy_edge import (
     check_edge,
     deploy_edge,
     model_recipe,
+    take_back,
 )
+from isthmus.workflows.edge_canaries import CANARY_SECONDS
+from isthmus.workflows.edge_papers import rotate_keys
 
 BUNDLE = "b" * 64
+ROOT = Path(__file__).parents[3]
 
 
 class Edge:
@@ -35,7 +53,13 @@ class Edge:
         self.functions.install("edge", pattern())
 
     def deploy(
-        self, model: str = "digits", release: int = 1, bundle: str = BUNDLE, *, redrives: int = 0
+        self,
+        model: str = "digits",
+        release: int = 1,
+        bundle: str = BUNDLE,
+        *,
+        redrives: int = 0,
+        clock: float = 1000.0,
     ) -> EdgeDeployment:
         return deploy_edge(
             model,
@@ -47,12 +71,18 @@ class Edge:
             fleet=self.fleet,
             records=self.world.records,
             signer=self.world.signer,
-            clock=1000.0,
+            clock=clock,
             redrives=redrives,
         )
 
     def check(
-        self, deployment: str, model: str = "digits", release: int = 1, *, redrives: int = 0
+        self,
+        deployment: str,
+        model: str = "digits",
+        release: int = 1,
+        *,
+        redrives: int = 0,
+        clock: float = 1000.0,
     ) -> EdgeProgress:
         return check_edge(
             deployment,
@@ -62,7 +92,8 @@ class Edge:
             settings=EDGE,
             fleet=self.fleet,
             records=self.world.records,
-            clock=1000.0,
+            signer=self.world.signer,
+            clock=clock,
             redrives=redrives,
         )
 
@@ -240,6 +271,50 @@ def test_a_failed_release_gives_way_to_the_one_before(edge: Edge) -> None:
     assert edge.in_force()["shop.fashion.model"] == "2.0.0"
 
 
+def test_what_is_taken_back_is_a_new_release_of_the_old_bundle(edge: Edge) -> None:
+    """A device that has had release 2 would take release 1 for a replay."""
+    records, pk = edge.world.records, "MODEL#digits"
+    for release in (1, 2):
+        records.next_number(pk, "RELEASES")
+        records.put({"pk": pk, "sk": f"RELEASE#{release:08d}", "bundle": str(release) * 64})
+    edge.deploy("digits", 1)
+    failed = edge.deploy("digits", 2, "c" * 64).deployment
+    edge.fails(failed)
+    with pytest.raises(EdgeDeploymentFailed):
+        edge.check(failed, release=2)
+    assert edge.in_force() == {"shop.digits.model": "1.0.0", "shop.digits.infer": "3.1.0"}
+    component = edge.fleet.components["shop.digits.infer", "3.1.0"]
+    assert component["dependencies"] == {"shop.digits.model": "1.0.0"}
+    before = edge.environment("digits", "1.1.0")
+    paper = component["environment"].pop("ISTHMUS_EDGE_RELEASE")
+    assert component["environment"] == before
+    signed = read_envelope(paper.encode(), "the paper")
+    key = edge.world.signer.public_key()
+    document = open_signed(ReleaseDocument, signed, {key_id(key): key}, "the paper")
+    assert document == ReleaseDocument(model="digits", release=3, bundle="1" * 64)
+
+
+def test_devices_are_handed_the_stacks_key_documents(edge: Edge) -> None:
+    first, second = edge.world.signer, MemorySigner()
+    rotate_keys([first.public_key(), second.public_key()], [first, second], edge.world.records)
+    rotate_keys([second.public_key()], [first, second], edge.world.records)
+    edge.deploy()
+    papers = EdgeSettings.from_env(edge.environment("digits", "1.1.0")).papers
+    key = first.public_key()
+    trust = Trust(keys={key_id(key): key}).following(papers.keys)
+    assert (trust.version, set(trust.keys)) == (2, {key_id(second.public_key())})
+    assert set(trust.former) == {key_id(key)}
+
+
+def test_keys_that_no_device_would_follow_are_not_written(edge: Edge) -> None:
+    first, second = edge.world.signer, MemorySigner()
+    rotate_keys([first.public_key()], [first], edge.world.records)
+    with pytest.raises(InvalidInput, match="one of the new keys must sign too"):
+        rotate_keys([second.public_key()], [first], edge.world.records)
+    with pytest.raises(InvalidInput, match="one of the keys of the last document too"):
+        rotate_keys([second.public_key()], [second], edge.world.records)
+
+
 def test_a_failed_first_release_leaves_nothing_of_its_model(edge: Edge) -> None:
     edge.deploy("fashion", 1)
     before = edge.in_force()
@@ -342,6 +417,193 @@ def test_taking_back_waits_for_its_turn(edge: Edge) -> None:
         edge.check(failed)
     assert edge.in_force() == {}
     assert (edge.world.records.get("EDGE", "ROLLOUT") or {})["holder"] is None
+
+
+# ------------------------------------------------------------------------------------------- canaries
+
+
+class Canaries:
+    """Two canaries and one other device, a release under way, and a clock."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge, self.now = edge, 1000.0
+        edge.fleet.cores = {
+            EDGE.edge_canaries: {"shop-1": "HEALTHY", "shop-2": "HEALTHY"},
+            EDGE.edge_target: {"shop-3": "HEALTHY"},
+        }
+
+    def deploy(self, release: int = 1, redrives: int = 0) -> str:
+        return self.edge.deploy(release=release, redrives=redrives, clock=self.now).deployment
+
+    def check(self, deployment: str, release: int = 1, after: float = 0.0, redrives: int = 0) -> EdgeProgress:
+        self.now += after
+        return self.edge.check(deployment, release=release, clock=self.now, redrives=redrives)
+
+    def say(self, deployment: str, **states: str) -> None:
+        """``shop_1="SUCCEEDED"``: what a device says of a deployment."""
+        said = [EdgeStatus(name.replace("_", "-"), state) for name, state in states.items()]
+        self.edge.fleet.statuses[deployment] = said
+
+    def has(self, target: str) -> str | None:
+        return self.edge.fleet.latest(target)[1].get("shop.digits.model")
+
+    def through(self, release: int) -> str:
+        """Bring a release past the canaries; return the deployment to the others."""
+        first = self.deploy(release)
+        self.say(first, shop_1="SUCCEEDED", shop_2="SUCCEEDED")
+        assert not self.check(first, release).again
+        assert self.check(first, release, after=EDGE.edge_bake_seconds).again
+        return self.deploy(release)
+
+
+@pytest.fixture
+def canaries(edge: Edge) -> Canaries:
+    return Canaries(edge)
+
+
+def test_canaries_have_a_release_for_a_while_before_the_others_get_it(canaries: Canaries) -> None:
+    first = canaries.deploy()
+    assert canaries.has(EDGE.edge_canaries) == "1.0.0"
+    assert canaries.has(EDGE.edge_target) is None
+    canaries.say(first, shop_1="SUCCEEDED", shop_2="IN_PROGRESS")
+    assert canaries.check(first, after=100) == EdgeProgress(False, ["shop-1"], ["shop-2"])
+    canaries.say(first, shop_1="SUCCEEDED", shop_2="SUCCEEDED")
+    baking = EdgeProgress(False, ["shop-1", "shop-2"], [])
+    assert canaries.check(first) == baking
+    assert canaries.check(first, after=EDGE.edge_bake_seconds - 1) == baking
+    assert canaries.deploy() == first, "called again, it is the same deployment"
+    assert canaries.check(first, after=1).again
+    everyone = canaries.deploy()
+    assert everyone != first
+    assert canaries.has(EDGE.edge_target) == "1.0.0"
+    assert canaries.deploy() == everyone
+    canaries.say(everyone, shop_3="SUCCEEDED")
+    assert canaries.check(everyone).done
+    second = canaries.deploy(2)
+    assert canaries.has(EDGE.edge_target) == "1.0.0", "each release begins with the canaries"
+    assert canaries.has(EDGE.edge_canaries) == "2.0.0"
+    assert second not in (first, everyone)
+
+
+def test_a_canary_that_fails_takes_the_release_back_and_nobody_else_ever_has_it(canaries: Canaries) -> None:
+    canaries.through(1)
+    bad = canaries.deploy(2)
+    canaries.say(bad, shop_1="SUCCEEDED", shop_2="FAILED")
+    for _ in range(2):
+        with pytest.raises(EdgeDeploymentFailed, match=r"^release 2 of digits: canaries: shop-2: FAILED$"):
+            canaries.check(bad, 2)
+    assert canaries.has(EDGE.edge_canaries) == canaries.has(EDGE.edge_target) == "1.0.0"
+    assert canaries.check(bad, 2, redrives=1).again
+    again = canaries.deploy(2, redrives=1)
+    assert canaries.has(EDGE.edge_canaries) == "2.0.0"
+    assert canaries.has(EDGE.edge_target) == "1.0.0"
+    assert again != bad
+
+
+def test_a_canary_that_falls_ill_with_it_takes_the_release_back(canaries: Canaries) -> None:
+    first = canaries.deploy()
+    canaries.say(first, shop_1="SUCCEEDED", shop_2="SUCCEEDED")
+    canaries.check(first)
+    canaries.edge.fleet.cores[EDGE.edge_canaries]["shop-1"] = "UNHEALTHY"
+    with pytest.raises(EdgeDeploymentFailed, match="canaries: shop-1 is UNHEALTHY with it"):
+        canaries.check(first, after=5)
+    assert canaries.has(EDGE.edge_canaries) is None
+
+
+def test_a_canary_that_is_offline_is_not_waited_for_if_another_has_it(canaries: Canaries) -> None:
+    first = canaries.deploy()
+    canaries.say(first, shop_1="SUCCEEDED", shop_2="QUEUED")
+    assert not canaries.check(first, after=CANARY_SECONDS - 1).again
+    assert not canaries.check(first, after=1).again
+    assert canaries.check(first, after=EDGE.edge_bake_seconds).again
+
+
+def test_when_no_canary_answers_the_others_do_not_get_it_either(canaries: Canaries) -> None:
+    first = canaries.deploy()
+    canaries.say(first, shop_1="QUEUED", shop_2="QUEUED")
+    with pytest.raises(
+        EdgeDeploymentFailed, match=r"none of shop-1, shop-2 answered within 300 s; bring one"
+    ):
+        canaries.check(first, after=CANARY_SECONDS)
+    assert canaries.has(EDGE.edge_canaries) is None
+    assert canaries.has(EDGE.edge_target) is None
+
+
+def test_what_fails_on_the_others_is_taken_back_from_the_canaries_too(canaries: Canaries) -> None:
+    canaries.through(1)
+    everyone = canaries.through(2)
+    canaries.say(everyone, shop_3="FAILED")
+    with pytest.raises(EdgeDeploymentFailed, match=r"^release 2 of digits: shop-3: FAILED$"):
+        canaries.check(everyone, 2)
+    assert canaries.has(EDGE.edge_canaries) == canaries.has(EDGE.edge_target) == "1.0.0"
+    assert canaries.check(everyone, 2, redrives=1).again
+    canaries.deploy(2, redrives=1)
+    assert canaries.has(EDGE.edge_target) == "1.0.0", "a redrive begins with the canaries again"
+    assert canaries.has(EDGE.edge_canaries) == "2.0.0"
+
+
+def test_the_states_wait_for_longer_than_canaries_may_take(canaries: Canaries) -> None:
+    machine = json.loads((ROOT / "statemachines/train_and_deploy.asl.json").read_text())["States"]
+    short, all_waits = (entry["NumericLessThan"] for entry in machine["EdgeDeadline"]["Choices"])
+    waited = short * machine["WaitForEdge"]["Seconds"]
+    waited += (all_waits - short) * machine["WaitLongerForEdge"]["Seconds"]
+    most = yaml.safe_load(
+        re.sub(r"!\w+", "", (ROOT / "template.yaml").read_text().partition("Resources:")[0])
+    )
+    assert waited > CANARY_SECONDS + most["Parameters"]["EdgeBakeSeconds"]["MaxValue"]
+
+
+def by_hand(edge: Edge, model: str = "digits") -> EdgeDeployment:
+    return take_back(
+        model,
+        "it sees cats everywhere",
+        settings=EDGE,
+        fleet=edge.fleet,
+        records=edge.world.records,
+        signer=edge.world.signer,
+        clock=1000.0,
+    )
+
+
+def test_a_release_is_taken_back_by_hand_from_both_groups(canaries: Canaries) -> None:
+    canaries.through(1)
+    everyone = canaries.through(2)
+    made = by_hand(canaries.edge)
+    assert canaries.has(EDGE.edge_canaries) == canaries.has(EDGE.edge_target) == "1.0.0"
+    assert "shop.digits.model 1.0.0" in made.components
+    with pytest.raises(EdgeDeploymentFailed, match="taken back by hand: it sees cats everywhere"):
+        canaries.check(everyone, 2)
+    with pytest.raises(Refused, match="or it was taken back already"):
+        by_hand(canaries.edge)
+    canaries.through(3)
+    assert canaries.has(EDGE.edge_target) == "3.0.0"
+
+
+def test_a_way_back_has_one_number_for_both_groups(canaries: Canaries) -> None:
+    """A device may be in both, and takes one version of a component."""
+    records, pk = canaries.edge.world.records, "MODEL#digits"
+    for release in (1, 2):
+        records.next_number(pk, "RELEASES")
+        records.put({"pk": pk, "sk": f"RELEASE#{release:08d}", "bundle": str(release) * 64})
+        canaries.through(release)
+    by_hand(canaries.edge)
+    latest = canaries.edge.fleet.latest
+    groups = [latest(target)[1]["shop.digits.infer"] for target in (EDGE.edge_target, EDGE.edge_canaries)]
+    assert groups == ["3.1.0", "3.1.0"]
+
+
+def test_a_first_release_is_not_taken_back_by_hand_and_neither_is_what_nobody_has(edge: Edge) -> None:
+    edge.deploy()
+    before = edge.in_force()
+    for model in ("digits", "cats"):
+        with pytest.raises(
+            Refused, match=f"no core device has a release of {model} that another one came before"
+        ):
+            by_hand(edge, model)
+    assert edge.in_force() == before
+    edge.world.records.put({"pk": "EDGE", "sk": "ROLLOUT", "holder": "somebody", "until": 1060})
+    with pytest.raises(RolloutBusy, match="somebody"):
+        by_hand(edge)
 
 
 # -------------------------------------------------------------------------- components of Greengrass

@@ -150,3 +150,24 @@ def test_scoring_anew_ends_where_a_redrive_can_go_on() -> None:
     check_rounds(10, 1)
     with pytest.raises(RolloutBusy):
         check_rounds(20, 1)
+
+
+def test_how_it_answers_is_on_record_and_comes_with_its_release(world: World) -> None:
+    key = candidate(world, onnx_model())
+    evaluate(world, key)
+    answers = world.state(key)["answers"]
+    assert sum(answers["shares"]) == pytest.approx(1, abs=1e-4)
+    assert (answers["samples"], set(answers["classes"])) == (40, set(range(CLASSES)))
+    packaged = package_model(
+        key,
+        1,
+        blobs=world.blobs,
+        records=world.records,
+        signer=world.signer,
+        open_engine=world.engine,
+        installed=dict,
+        workdir=world.workdir(),
+    )
+    item = world.records.get(layout.model_pk("digits"), layout.release_sk(packaged.release))
+    assert item is not None
+    assert item["answers"] == answers

@@ -8,8 +8,9 @@ import botocore.loaders
 import pytest
 
 from isthmus.adapters.local.account import MemoryAccount, MemoryMachine
+from isthmus.model.finding import Finding
 from isthmus.model.units import GIB
-from isthmus.workflows.examine_account import Finding, LambdaLimits, examine, stack_finding
+from isthmus.workflows.examine_account import LambdaLimits, examine, stack_finding
 from isthmus.workflows.stack_states import NEXT_STEPS
 
 FORMATION = "aws cloudformation"

@@ -142,6 +142,18 @@ def test_packages_that_no_rig_installs_are_refused_before_anything_is_sent(
     prepared(world, project, changed(image=f"registry.example/trainer@sha256:{'0' * 64}"))
 
 
+def test_a_job_in_slices_brings_what_its_workers_need(world: World, project: Path) -> None:
+    job = changed(slices={"cuts": [3], "samples": 8, "steps": 10, "every": 5})
+    with pytest.raises(InvalidJob, match="slices need msgspec and xxhash beside the framework"):
+        prepared(world, project, job)
+    digest = f"--hash=sha256:{'0' * 64}"
+    (project / "code/requirements.txt").write_text(f"msgspec==0.22.0 {digest}\n")
+    with pytest.raises(InvalidJob, match="slices need xxhash beside"):
+        prepared(world, project, job)
+    (project / "code/requirements.txt").write_text(f"msgspec==0.22.0 {digest}\nxxhash==4.1.0 {digest}\n")
+    assert len(prepared(world, project, job).manifest.files) == 2
+
+
 def test_an_import_needs_no_dataset(world: World, project: Path) -> None:
     (project / "m.onnx").write_bytes(onnx_model())
     job = {"model": "digits", "source": {"kind": "import", "artifact": "m.onnx"}}

@@ -11,10 +11,10 @@ from isthmus.adapters.local.certificates import MemoryCertificates
 from isthmus.adapters.local.queue import ManualClock
 from isthmus.adapters.local.records import MemoryRecords
 from isthmus.cli.rig_operation import _describe
+from isthmus.device_keys import new_key
 from isthmus.errors import PermissionMissing
 from isthmus.model.device import DeviceDescriptor
 from isthmus.model.rig_identity import Certificate
-from isthmus.rig.certificate import new_key
 from isthmus.workflows.rig_certificates import certificate_findings, certificates_of
 from isthmus.workflows.rig_status import RigStatus, rig_status
 

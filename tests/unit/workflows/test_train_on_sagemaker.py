@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.session import Session
 from botocore.validate import ParamValidator
+from msgspec import UNSET
 from msgspec.structs import replace
 from workflow_world import World, device, onnx_model
 
@@ -36,6 +37,7 @@ from isthmus.model.device import DeviceDescriptor
 from isthmus.model.job import Framework, Job, Training, Wishes
 from isthmus.model.messages import Work
 from isthmus.model.plan import Plan
+from isthmus.model.slices import Slices
 from isthmus.planning.training_request import unfit
 from isthmus.ports import TrainingJobStatus
 from isthmus.rig import lease
@@ -500,6 +502,11 @@ LONG = {f"h{number}": 1 for number in range(99)}
         ({"deadline_seconds": 29 * 86_400}, ["train/x.npy"], "SageMaker trains for 28 days"),
         ({"hyperparameters": {"note": "x" * 3000}}, ["train/x.npy"], "note has more"),
         ({"hyperparameters": LONG}, ["train/x.npy"], "takes 98 hyperparameters"),
+        (
+            {"slices": Slices(cuts=(3,), samples=8, steps=10, every=5)},
+            ["train/x.npy"],
+            "slices are trained on a rig; SageMaker does not start them",
+        ),
     ],
 )
 def test_what_sagemaker_would_refuse_is_not_planned_for_it(
@@ -512,7 +519,8 @@ def test_what_sagemaker_would_refuse_is_not_planned_for_it(
         **training,
     )
     assert why in unfit(wanted, (name.partition("/")[0] for name in files))
-    assert unfit(replace(wanted, deadline_seconds=60, hyperparameters={}), ["train", "test"]) == ""
+    fit = replace(wanted, deadline_seconds=60, hyperparameters={}, slices=UNSET)
+    assert unfit(fit, ["train", "test"]) == ""
 
 
 def test_a_job_that_nobody_waits_for_is_left(cloud: Cloud) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 from learning_world import FINGERPRINT, RECIPE, ROWS, STEPS, Crash, World
 
+from isthmus.adapters.shared_folder import SharedFolder
 from isthmus.errors import (
     AttemptLost,
     DigestMismatch,
     EnvironmentProblem,
     InvalidFrame,
     InvalidInput,
+    InvalidJob,
     InvalidModel,
 )
 from isthmus.frameworks.trainable import check_weights
@@ -81,6 +84,50 @@ def test_who_is_lost_and_comes_again_makes_all_go_on_from_the_last_common_checkp
     world.join_all()
     assert world.errors == {}
     assert world.result() == alone
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_through_a_relay_too_who_is_lost_makes_all_go_on_from_the_last_common_checkpoint(
+    lost: int, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    world = World(tmp_path, *DIVISIONS[1], relay=SharedFolder(tmp_path / "relay"))
+    crash = once(lost, 3, 1)
+    for worker in range(world.count):
+        world.start(worker, crash(worker))
+    world.join(lost)
+    assert isinstance(world.errors.pop(lost), Crash)
+    world.start(lost)
+    world.join_all()
+    assert world.errors == {}
+    assert world.result() == alone
+
+
+def test_the_first_gives_back_what_another_has_lost_with_its_disk(
+    alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    world = World(tmp_path, *DIVISIONS[0], bare=frozenset({1}))
+    world.start(0)
+    world.start(1, once(1, 5, 2)(1))
+    world.join(1)
+    assert isinstance(world.errors.pop(1), Crash)
+    shutil.rmtree(tmp_path / "worker-1")
+    world.start(1)
+    world.join_all()
+    assert world.errors == {}
+    assert world.result() == alone
+    shutil.rmtree(tmp_path / "worker-1")
+    step, weights = weights_together([tmp_path / "worker-0"])
+    assert (step, len(weights)) == (STEPS, 4)
+
+
+def test_the_first_keeps_nothing_of_one_that_shares_no_tensor_with_it(tmp_path: Path) -> None:
+    world = World(tmp_path, *DIVISIONS[1], bare=frozenset({2}))
+    for worker in range(world.count):
+        world.start(worker, patience_seconds=0.5)
+    world.join_all()
+    assert isinstance(world.errors[2], InvalidJob)
+    assert "worker 2 shares no tensors with worker 0" in str(world.errors[2])
+    assert isinstance(world.errors[0], AttemptLost)
 
 
 def test_all_are_lost_and_a_finished_training_is_not_done_again(

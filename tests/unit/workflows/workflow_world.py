@@ -111,6 +111,8 @@ EDGE = DeployEdgeSettings(
     stack="shop",
     edge_function="edge",
     edge_target="arn:aws:iot:eu-west-1:000000000000:thinggroup/shop-cores",
+    edge_canaries="arn:aws:iot:eu-west-1:000000000000:thinggroup/shop-canaries",
+    edge_bake_seconds=60,
     edge_port=8770,
     edge_root="/greengrass/v2",
 )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from .. import control
@@ -27,6 +28,9 @@ def add_to(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> 
         if name == "start":
             action.add_argument("--group", help="thing group to join")
             action.add_argument("--role", metavar="ARN", help="token exchange role: what the device may do")
+            action.add_argument(
+                "--config", metavar="FILE", help="of a nucleus: the device is what its certificate says"
+            )
         if name == "invoke":
             action.add_argument("component")
         if name == "publish":
@@ -38,9 +42,11 @@ def add_to(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> 
 def run(state: StateFolder, arguments: argparse.Namespace) -> dict[str, Any]:
     """Raises LocalcloudError; an invocation that failed inside the function gives exit code 1."""
     request: dict[str, Any] = {"op": "edge", "action": arguments.action, "name": arguments.name}
-    for name in ("group", "role", "component", "topic"):
+    for name in ("group", "role", "config", "component", "topic"):
         if (value := getattr(arguments, name, None)) is not None:
             request[name] = value
+    if "config" in request:
+        request["config"] = str(Path(request["config"]).resolve())
     if hasattr(arguments, "payload"):
         try:
             request["payload"] = json.loads(arguments.payload)

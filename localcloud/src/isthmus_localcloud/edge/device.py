@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import PreflightError
 from ..state import StateFolder
 from .cloud import Cloud, Refused, Unreachable
+from .identity import Identity
 from .local_api import LocalApi
 from .manager import Manager, NotStarted
 from .resolver import CannotResolve, Item, resolve
@@ -33,7 +34,9 @@ class CoreDevice:
 
     def __init__(self, device: Device, state: StateFolder) -> None:
         self.device = device
-        self.cloud = Cloud(device.link_port, device.account, device.region, device.name, device.role)
+        self.cloud = Cloud(
+            device.link_port, device.account, device.region, device.name, device.role, device.identity
+        )
         self.manager = Manager(device, state)
         self.stopping = threading.Event()
         self.connected = False
@@ -71,7 +74,7 @@ class CoreDevice:
         self.cloud.poll(self.report())
         before, before_ids = list(self.manager.plan.values()), list(self.manager.deployments)
         try:
-            if self.device.role:
+            if self.device.has_credentials:
                 self.device.credentials.update(self.cloud.credentials())
             items = resolve(wanted, self.cloud.versions)
             for item in items:
@@ -157,6 +160,7 @@ def main() -> None:
         region=saved["region"],
         link_port=saved["link_port"],
         role=saved.get("role"),
+        identity=Identity.read(Path(saved["config"])) if saved.get("config") else None,
     )
     core = CoreDevice(device, state)
     signal.signal(signal.SIGTERM, lambda *_: core.stopping.set())

@@ -15,6 +15,7 @@ from ..errors import EdgeError, LocalcloudError, NotRunningError
 from ..preflight import choose_port
 from ..processes import Program, kill_group, launch
 from ..state import StateFolder, read_json, write_json
+from .identity import Identity
 from .registration import register
 
 NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
@@ -51,7 +52,7 @@ class Fleet:
         with self._lock:
             match action:
                 case "start":
-                    return self._start(name, request.get("group"), request.get("role"))
+                    return self._start(name, request.get("group"), request.get("role"), request.get("config"))
                 case "stop":
                     return self._stop(name)
                 case "cut" | "mend":
@@ -69,7 +70,7 @@ class Fleet:
             raise EdgeError(f"there is no core device {name}: make one with 'edge start {name}'")
         return saved
 
-    def _start(self, name: str, group: str | None, role: str | None) -> dict[str, Any]:
+    def _start(self, name: str, group: str | None, role: str | None, config: str | None) -> dict[str, Any]:
         running = self._running.setdefault(name, Running())
         if alive(running.device):
             return {**self.status(name), "already_running": True}
@@ -82,7 +83,11 @@ class Fleet:
             "link_port": 0,
             "cut": False,
         }
-        if not saved["cut"]:
+        saved["config"] = config or saved.get("config")
+        if saved["config"] and (thing := Identity.read(Path(saved["config"])).thing) != name:
+            raise EdgeError(f"{saved['config']} is of the core device {thing}, not of {name}")
+        # Whoever has a certificate was made known by who gave it one.
+        if not saved["cut"] and not saved["config"]:
             register(self._endpoint_url, saved["region"], name, group or saved.get("group"))
         if not alive(running.link):
             saved["link_port"] = choose_port(saved["link_port"])

@@ -87,16 +87,17 @@ def install_files(folder: DeviceFolder, item: Item, cloud: Cloud) -> None:
     for offset, artifact in enumerate(manifest.get("Artifacts") or []):
         file = target / artifact["Uri"].rpartition("/")[2].rpartition(":")[2]
         if not (file.exists() and file_digest(file) == artifact["Digest"]):
-            fetch(cloud, item, first + offset, file, artifact["Digest"])
+            fetch(cloud, item, first + offset, file, artifact)
         if str(artifact.get("Unarchive", "NONE")).upper() == "ZIP":
             unpack(file, folder.unarchived(item.name, item.version) / file.stem)
     recipe = folder.root / "packages/recipes" / f"{item.name}-{item.version}.json"
     recipe.write_text(json.dumps(item.recipe, indent=2))
 
 
-def fetch(cloud: Cloud, item: Item, index: int, file: Path, digest: str) -> None:
+def fetch(cloud: Cloud, item: Item, index: int, file: Path, artifact: dict[str, Any]) -> None:
+    digest = artifact["Digest"]
     draft = file.with_name(file.name + ".part")
-    cloud.download(item.name, item.version, index, draft)
+    cloud.download(item.name, item.version, index, draft, artifact["Uri"])
     found = file_digest(draft)
     if found != digest:
         draft.unlink()

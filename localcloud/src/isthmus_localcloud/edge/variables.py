@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .identity import Identity
 from .resolver import Item
 from .store import DeviceFolder
 
@@ -24,7 +25,8 @@ class UnknownVariable(Exception):
 class Device:
     """What every component of a device may know.
 
-    ``credentials``: variables with its role's own; a device without a role works with the operator's.
+    ``credentials``: variables with its role's own, or its certificate's; a device without either works with
+    the operator's.
     """
 
     name: str
@@ -33,7 +35,13 @@ class Device:
     region: str
     link_port: int
     role: str | None = None
+    identity: Identity | None = None
     credentials: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether it has any of its own."""
+        return bool(self.role or self.identity)
 
 
 def pointer(configuration: Any, path: str) -> str:
@@ -95,5 +103,5 @@ def environment(device: Device) -> dict[str, str]:
         "GGC_VERSION": "2.14.0",
         "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(device.folder.root / "ipc.socket"),
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{device.link_port}",
-        **(device.credentials if device.role else operator),
+        **(device.credentials if device.has_credentials else operator),
     }

@@ -130,12 +130,14 @@ class GreengrassFleet:
         return deployment, {name: str(wish["componentVersion"]) for name, wish in components.items()}
 
     @passing_trouble("Greengrass")
-    def status(self, target: str, deployment: str) -> list[EdgeStatus]:
-        found = []
+    def devices(self, target: str) -> dict[str, str]:
         pages = client("greengrassv2").get_paginator("list_core_devices").paginate(thingGroupArn=target)
-        for device in (entry for page in pages for entry in page["coreDevices"]):
-            found.append(self._device_status(device["coreDeviceThingName"], deployment))
-        return found
+        cores = (entry for page in pages for entry in page["coreDevices"])
+        return {str(entry["coreDeviceThingName"]): str(entry["status"]) for entry in cores}
+
+    @passing_trouble("Greengrass")
+    def status(self, target: str, deployment: str) -> list[EdgeStatus]:
+        return [self._device_status(device, deployment) for device in self.devices(target)]
 
     @passing_trouble("Greengrass")
     def _component_state(self, target: str, component: EdgeComponent) -> str:

@@ -25,6 +25,7 @@ from isthmus.errors import EnvironmentProblem, PermissionMissing, Unavailable
 from isthmus.model.rig_identity import Proof
 
 METHOD = "isthmus-rig-certificate"
+COMMAND = "isthmus rig join"
 CONNECT_SECONDS, READ_SECONDS = 5, 20
 PASSING = frozenset({408, 429})
 """The statuses below 500 after which the same request may be answered."""
@@ -36,9 +37,11 @@ class CertificateCredentials(CredentialProvider):
     METHOD = METHOD
     CANONICAL_NAME = METHOD
 
-    def __init__(self, proof: Callable[[], Proof | None], ca_bundle: str | None = None) -> None:
+    def __init__(
+        self, proof: Callable[[], Proof | None], ca_bundle: str | None = None, command: str = COMMAND
+    ) -> None:
         super().__init__()
-        self._proof, self._ca_bundle = proof, ca_bundle
+        self._proof, self._ca_bundle, self._command = proof, ca_bundle, command
 
     def load(self) -> RefreshableCredentials:
         return RefreshableCredentials.create_from_metadata(
@@ -65,14 +68,14 @@ class CertificateCredentials(CredentialProvider):
     def _now(self) -> Proof:
         proof = self._proof()
         if proof is None:
-            raise EnvironmentProblem("the rig's folder holds no certificate any more; run `isthmus rig join`")
+            raise EnvironmentProblem(f"the folder holds no certificate any more; run `{self._command}`")
         return proof
 
     @passing_trouble("the IoT credentials provider")
     def _ask(self, proof: Proof) -> dict[str, str]:
         for path in (proof.certificate, proof.key):
             if not path.is_file():
-                raise EnvironmentProblem(f"{path} is missing; get a new certificate with `isthmus rig join`")
+                raise EnvironmentProblem(f"{path} is missing; get a new certificate with `{self._command}`")
         identity = proof.identity
         url = f"https://{identity.endpoint}/role-aliases/{identity.alias}/credentials"
         settings: dict[str, Any] = {
@@ -87,23 +90,25 @@ class CertificateCredentials(CredentialProvider):
         finally:
             http.close()
         if answer.status_code != 200:
-            raise _refusal(proof, answer.status_code, answer.text)
+            raise _refusal(proof, answer.status_code, answer.text, self._command)
         return _credentials(answer.text)
 
 
-def _refusal(proof: Proof, status: int, body: str) -> Exception:
+def _refusal(proof: Proof, status: int, body: str, command: str) -> Exception:
     identity, said = proof.identity, _message(body)
+    # A core device's own file does not name its stack.
+    whose = f"this rig and the stack {identity.stack}" if identity.stack else "this device and its stack"
     if status == 403:
         return PermissionMissing(
             f"AWS IoT gives {identity.rig} no credentials ({said}): its certificate "
-            f"{identity.certificate_id[:12]} is revoked, or not one of this rig and the stack "
-            f"{identity.stack}; get a new one with `isthmus rig join`"
+            f"{identity.certificate_id[:12]} is revoked, or not one of {whose}; "
+            f"get a new one with `{command}`"
         )
     if status >= 500 or status in PASSING:
         return Unavailable(f"the IoT credentials provider answered {status}: {said}")
     return EnvironmentProblem(
         f"the IoT credentials provider answered {status} ({said}) for the role alias {identity.alias}; "
-        "deploy the stack, then run `isthmus rig join` again"
+        f"deploy the stack, then run `{command}` again"
     )
 
 
@@ -128,15 +133,28 @@ def _credentials(body: str) -> dict[str, str]:
         raise Unavailable("the IoT credentials provider's answer holds no credentials") from error
 
 
+def session_of(proof: Callable[[], Proof | None], region: str, command: str = COMMAND) -> boto3.Session:
+    """Return a session of its own that works with the certificate; whatever else this process calls does not.
+    ``command``: what gets this machine a new certificate."""
+    return boto3.Session(botocore_session=_session(proof, region, command)[0])
+
+
 def use(proof: Callable[[], Proof | None], region: str) -> CertificateCredentials:
     """Make every client of this process from now on one of the rig's; no other credentials are looked for."""
+    session, provider = _session(proof, region, COMMAND)
+    boto3.setup_default_session(botocore_session=session)
+    client.cache_clear()
+    return provider
+
+
+def _session(
+    proof: Callable[[], Proof | None], region: str, command: str
+) -> tuple[Session, CertificateCredentials]:
     session: Session = get_session()
-    provider = CertificateCredentials(proof, session.get_config_variable("ca_bundle"))
+    provider = CertificateCredentials(proof, session.get_config_variable("ca_bundle"), command)
     resolver: Any = CredentialResolver([provider])
     session.register_component("credential_provider", resolver)
     session.set_config_variable("region", region)
-    boto3.setup_default_session(botocore_session=session)
     # While the network is away, each call in the last quarter of an hour would print a traceback, and go on.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
-    client.cache_clear()
-    return provider
+    return session, provider

@@ -25,12 +25,13 @@ prints no JSON, and for renewed ones that have ended already (``botocore.credent
 
 
 class RequestSigner:
-    """Signs with the credentials that boto3 finds, looked up once and renewed as they end.
+    """Signs with the credentials that boto3 finds, or with ``session``'s, looked up once and renewed as they end.
 
     Safe to share between threads: only the session, which makes credentials, is not (boto3 guide, "Session").
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session: boto3.Session | None = None) -> None:
+        self._session = session
         self._lock = threading.Lock()
         self._found: tuple[Credentials, str] | None = None
 
@@ -57,7 +58,7 @@ class RequestSigner:
     def _credentials(self) -> tuple[ReadOnlyCredentials, str]:
         with self._lock:
             if self._found is None:
-                session = boto3.Session()
+                session = self._session or boto3.Session()
                 credentials = session.get_credentials()
                 if credentials is None:
                     raise EnvironmentProblem("no AWS credentials were found to sign the request with")

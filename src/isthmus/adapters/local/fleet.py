@@ -23,7 +23,9 @@ class MemoryFleet:
         """Target to deployment id to component name to version."""
         self.statuses: dict[str, list[EdgeStatus]] = {}
         """Deployment id to what the core devices say of it."""
-        self._tokens: dict[str, str] = {}
+        self.cores: dict[str, dict[str, str]] = {}
+        """Target to core device to the health that it reported."""
+        self._tokens: dict[tuple[str, str], str] = {}
 
     def publish_recipe(self, recipe: Mapping[str, Any]) -> None:
         size = len(json.dumps(recipe, separators=(",", ":")).encode())
@@ -63,14 +65,14 @@ class MemoryFleet:
         *,
         without: Collection[str] = (),
     ) -> str:
-        if token in self._tokens:
-            return self._tokens[token]
+        if (target, token) in self._tokens:
+            return self._tokens[target, token]
         _, there = self.latest(target)
         merged = {name: version for name, version in there.items() if name not in without}
         merged.update({entry.name: entry.version for entry in components})
         deployment = f"deployment-{len(self._tokens) + 1}"
         self.deployments.setdefault(target, {})[deployment] = merged
-        self._tokens[token] = deployment
+        self._tokens[target, token] = deployment
         return deployment
 
     def latest(self, target: str) -> tuple[str, dict[str, str]]:
@@ -82,3 +84,6 @@ class MemoryFleet:
 
     def status(self, target: str, deployment: str) -> list[EdgeStatus]:
         return list(self.statuses.get(deployment, []))
+
+    def devices(self, target: str) -> dict[str, str]:
+        return dict(self.cores.get(target, {}))

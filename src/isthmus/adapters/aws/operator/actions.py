@@ -39,6 +39,7 @@ CORES = "iot:{region}:{account}:thinggroup/{stack}-cores"
 THING = "iot:{region}:{account}:thing/x"
 CERTIFICATE = "iot:{region}:{account}:cert/x"
 IOT_POLICY = "iot:{region}:{account}:policy/{stack}-rig"
+CORE_POLICY = "iot:{region}:{account}:policy/{stack}-core-x"
 ALIAS = "iot:{region}:{account}:rolealias/{stack}-rig"
 JOB = "iot:{region}:{account}:job/x"
 COMPONENT = "greengrass:{region}:{account}:components:{stack}.x.model"
@@ -64,7 +65,7 @@ CALLED: Actions = {
     OBJECT: "DeleteObject DeleteObjectVersion GetObject PutObject",
     TABLE: "DeleteItem DeleteTable DescribeTable GetItem ListTagsOfResource PutItem Query UpdateItem",
     FUNCTION: "DeleteAlias DeleteFunction DeleteFunctionConcurrency GetFunctionConcurrency "
-    "GetFunctionConfiguration ListAliases ListTags PutFunctionConcurrency",
+    "GetFunctionConfiguration InvokeFunction ListAliases ListTags PutFunctionConcurrency",
     LAYER_VERSION: "DeleteLayerVersion GetLayerVersion",
     MACHINE: "ListExecutions StartExecution",
     EXECUTION: "DescribeExecution GetExecutionHistory RedriveExecution StopExecution",
@@ -76,13 +77,15 @@ CALLED: Actions = {
     COMPONENT: "ListComponentVersions",
     COMPONENT_VERSION: "DeleteComponent ListTagsForResource",
     DEPLOYMENT: "CancelDeployment DeleteDeployment GetDeployment",
-    CORE: "ListInstalledComponents",
-    THING: "CreateThing DeleteThing DescribeThing ListThingPrincipals",
+    CORE: "DeleteCoreDevice GetCoreDevice ListEffectiveDeployments ListInstalledComponents",
+    CORES: "AddThingToThingGroup ListThingsInThingGroup RemoveThingFromThingGroup",
+    THING: "AddThingToThingGroup CreateThing DeleteThing DescribeThing ListThingPrincipals RemoveThingFromThingGroup",
     CERTIFICATE: (
         "AttachPolicy AttachThingPrincipal DeleteCertificate DescribeCertificate DetachPolicy "
         "DetachThingPrincipal ListPrincipalThings UpdateCertificate"
     ),
     IOT_POLICY: "ListTargetsForPolicy",
+    CORE_POLICY: "CreatePolicy CreatePolicyVersion DeletePolicy DeletePolicyVersion GetPolicy ListPolicyVersions",
     ANYTHING: (
         "dynamodb:ListTables greengrass:ListComponents greengrass:ListCoreDevices greengrass:ListDeployments "
         "iot:CreateCertificateFromCsr iot:DescribeEndpoint kms:ListKeys "

@@ -86,11 +86,12 @@ def remove(arn: str, policy: str, clock: Clock) -> list[str]:
     for name in things:
         call("iot", "detach_thing_principal", thingName=name, principal=arn)
     call("iot", "detach_policy", policyName=policy, target=arn)
-    _patiently(lambda: call("iot", "delete_certificate", certificateId=identity), clock)
+    patiently(lambda: call("iot", "delete_certificate", certificateId=identity), clock)
     return things
 
 
-def _patiently(delete: Callable[[], object], clock: Clock) -> None:
+def patiently(delete: Callable[[], object], clock: Clock) -> None:
+    """Delete what is attached to nothing any more, as soon as IoT knows that."""
     for _ in range(MAX_TRIES):
         try:
             delete()
@@ -132,4 +133,4 @@ class RigCertificates:
             return
         if any(listed("iot", "list_thing_principals", "principals", thingName=name)):
             return
-        _patiently(lambda: call("iot", "delete_thing", thingName=name), self._clock)
+        patiently(lambda: call("iot", "delete_thing", thingName=name), self._clock)

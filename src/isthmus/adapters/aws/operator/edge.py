@@ -18,7 +18,7 @@ DeleteDeployment), and takes longer to pass than botocore's own retries last."""
 
 
 class Deployments:
-    """All revisions of the deployments to the stack's thing group, and sub-deployments of it."""
+    """All revisions of the deployments to the stack's thing groups, and sub-deployments of them."""
 
     kind = "edge deployment"
 
@@ -27,9 +27,11 @@ class Deployments:
 
     @passing_trouble("Greengrass")
     def find(self) -> list[Thing]:
-        target = self._home.arn("iot", f"thinggroup/{layout.core_group(self._home.stack)}")
+        stack = self._home.stack
+        groups = layout.core_group(stack), layout.canary_group(stack)
+        targets = [self._home.arn("iot", f"thinggroup/{group}") for group in groups]
         found = {}
-        for choice in ({"targetArn": target}, {"parentTargetArn": target}):
+        for choice in ({name: target} for target in targets for name in ("targetArn", "parentTargetArn")):
             entries = listed("greengrassv2", "list_deployments", "deployments", historyFilter="ALL", **choice)
             for entry in entries:
                 status = str(entry["deploymentStatus"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from isthmus.adapters.aws.operator import (
     bucket,
     certificates,
+    cores,
     edge,
     executions,
     formation,
@@ -35,6 +36,7 @@ def in_order(home: Home, clock: Clock, rigs: Callable[[], set[str]]) -> tuple[Be
         functions.ModelFunctions(home),
         queues.RigQueues(home, rigs),
         certificates.RigCertificates(home, clock),
+        cores.CoreDevices(home, clock),
         policies.PolicyAttachments(home),
         formation.StackItself(home, clock),
         functions.Layers(home),
