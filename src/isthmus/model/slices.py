@@ -17,6 +17,7 @@ class Slices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ``samples``: of a step, in ``microbatches``; ``steps``: in all, with a checkpoint after ``every`` of them and after
     the last. ``optimizer`` and ``options``: the framework's own. ``seed``: of the samples' order and of dropout.
     ``shape``: ``u`` gives the last slice, where the labels are, to the worker of the first.
+    ``gradients``: as they are, or in eight bits with error feedback (docs/adr/0052).
     """
 
     cuts: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1, max_length=MOST_SLICES - 1)]
@@ -28,6 +29,7 @@ class Slices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     options: dict[str, float | bool | str] = {}
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
     shape: Literal["straight", "u"] = "straight"
+    gradients: Literal["whole", "int8"] = "whole"
 
     def __post_init__(self) -> None:
         if any(after <= before for before, after in pairwise(self.cuts)):

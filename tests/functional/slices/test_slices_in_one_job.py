@@ -114,6 +114,18 @@ def test_a_job_comes_to_the_unsliced_weights_though_a_worker_is_killed(rig: Rig)
     assert_exported_unsliced(rig.python, rig.path, rig.folder / "model", rig.model)
 
 
+def test_a_job_may_send_gradients_in_eight_bits(rig: Rig) -> None:
+    rig.start(gradients="int8")
+    code, rest = rig.end()
+    assert code == 0, rest
+    for worker in range(2):
+        assert (
+            json.loads((rig.folder / f"home/slices/worker-{worker}.json").read_text())["gradients"] == "int8"
+        )
+    with pytest.raises(AssertionError):
+        assert_exported_unsliced(rig.python, rig.path, rig.folder / "model", rig.model)
+
+
 def test_one_that_cannot_go_on_ends_all_with_its_reason(rig: Rig) -> None:
     rig.start(optimizer="magic")
     code, _ = rig.end()
