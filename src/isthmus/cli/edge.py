@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus import bootstrap, bootstrap_edge
-from isthmus.cli import edge_join, edge_results, planfiles
+from isthmus.cli import edge_join, edge_keys, edge_results, planfiles
 from isthmus.cli.context import Stack
 from isthmus.cli.output import Output
 from isthmus.durable import write_durably
@@ -28,6 +28,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("edge", help="this machine as a core device, with Greengrass or without")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     edge_join.register(verbs, common)
+    edge_keys.register(verbs, common)
     edge_results.register(verbs, common)
     serve = verbs.add_parser(
         "serve",

@@ -25,6 +25,24 @@ def key_chain(records: Records) -> str:
     return f"[{','.join(chain)}]" if chain else ""
 
 
+class KnownKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """A key document: its version, and the SHA-256 (hex) of each key that it names."""
+
+    version: int
+    keys: list[str]
+
+
+def known_keys(records: Records) -> list[KnownKeys]:
+    """Return the stack's key documents, the oldest first.
+
+    Raises:
+        SignatureInvalid: one on record cannot be read.
+    """
+    chain = (records.get(EDGE, KEYS) or {}).get("chain", [])
+    found = [_document_of(raw) for raw in chain]
+    return [KnownKeys(version=entry.version, keys=[key_id(key) for key in entry.keys]) for entry in found]
+
+
 def rotate_keys(named: Sequence[bytes], signers: Collection[Signer], records: Records) -> KeyDocument:
     """Write the next key document: from now on bundles may be signed by ``named`` (DER) alone. Devices get it with the
     next deployment.
@@ -65,9 +83,12 @@ def release_paper(model: str, version: str, release: int, records: Records, sign
 
 
 def _keys_of(raw: str) -> dict[str, bytes]:
+    return {key_id(key): key for key in _document_of(raw).keys}
+
+
+def _document_of(raw: str) -> KeyDocument:
     payload = read_envelope(raw.encode(), "the last key document").payload
     try:
-        document = documents.decode(KeyDocument, payload, "the last key document")
+        return documents.decode(KeyDocument, payload, "the last key document")
     except msgspec.DecodeError as error:
         raise SignatureInvalid(f"the last key document on record cannot be read: {error}") from error
-    return {key_id(key): key for key in document.keys}
