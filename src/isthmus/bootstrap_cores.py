@@ -56,6 +56,7 @@ def join_core(
     root: str,
     user: str,
     canary: bool | None,
+    owner: str,
 ) -> Joined:
     """Make this machine a core device of the stack. Raises as ``edge.provisioning.join`` does."""
     from isthmus.adapters.aws.operator.cores import root_authorities
@@ -72,6 +73,7 @@ def join_core(
         root=root,
         user=user,
         canary=canary,
+        owner=owner,
     )
 
 

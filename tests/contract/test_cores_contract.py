@@ -129,19 +129,19 @@ def test_what_is_expelled_leaves_nothing_but_what_others_made(forgotten: list[st
 
 
 def test_destroy_finds_the_devices_of_this_stack_alone(forgotten: list[str]) -> None:
-    """The stack shop-core has a device whose policy, shop-core-core-x, begins as one of shop's does."""
-    for stack, device in (("shop", "cam"), ("shop-core", "core-x")):
+    """The stack shop-core has a device x, and shop has a device core-x."""
+    for stack, device in (("shop", "core-x"), ("shop-core", "x")):
         joined(IotCores(stack, ManualClock()), device)
     client("iot").create_thing(thingName="by-hand")
     client("iot").add_thing_to_thing_group(thingName="by-hand", thingGroupName=layout.core_group("shop"))
     kind = CoreDevices(Home("shop"), ManualClock())
     (found,) = kind.find()
-    assert found.name == "cam"
+    assert found.name == "core-x"
     kind.remove(found, lambda line: None)
     kind.remove(found, lambda line: None)
     assert kind.find() == []
-    assert policies() == {"shop-core-core-core-x"}
-    assert things() == {"by-hand", "core-x"}
+    assert policies() == {"shop-core.core.x"}
+    assert things() == {"by-hand", "x"}
 
 
 def test_a_stack_that_is_gone_has_no_devices(aws: None) -> None:

@@ -32,7 +32,8 @@ def keys(aws: None) -> list[str]:
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
     )
-    Formation({"shop": []}).install()
+    outputs = {"shop": {**outputs_of("shop"), "SigningKey": "first"}}
+    Formation({"shop": []}, outputs=outputs).install()
     there = {name: MemorySigner() for name in ("first", "second", "third")}
 
     def sign(model: Any, params: Any, **_: Any) -> tuple[AWSResponse, dict[str, Any]]:
@@ -79,6 +80,8 @@ def test_what_devices_would_not_follow_is_refused_and_changes_nothing(
     keys: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, third = keys
+    said = typed(capsys, "--trust", second, code=2)
+    assert "sign with one of the keys of the last document too" in said, "devices have pinned the stack's"
     typed(capsys, "--trust", first)
     before = typed(capsys, "--json")
     said = typed(capsys, "--trust", second, third, code=2)

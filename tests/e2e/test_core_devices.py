@@ -51,8 +51,8 @@ def test_a_device_that_joined_serves_what_is_wanted_and_another_one_is_waited_fo
     assert CORE in things
     assert "cam-2" not in things
     names = {entry["policyName"] for entry in listed(system, "iot", "list_policies", "policies")}
-    assert f"{system.stack}-core-{CORE}" in names
-    assert f"{system.stack}-core-cam-2" not in names
+    assert f"{system.stack}.core.{CORE}" in names
+    assert f"{system.stack}.core.cam-2" not in names
     with pytest.raises(CommandFailed, match="there is no core device cam-2"):
         system.isthmus("fleet", "show", "cam-2")
 
@@ -62,7 +62,7 @@ def test_a_device_whose_certificate_is_taken_back_gets_no_credentials(
 ) -> None:
     if not with_core_device:
         pytest.skip("the core device is the local cloud's")
-    iot, name = client(system, "iot"), f"{system.stack}-core-{CORE}"
+    iot, name = client(system, "iot"), f"{system.stack}.core.{CORE}"
     (arn,) = iot.list_targets_for_policy(policyName=name)["targets"]
     policy = json.loads(iot.get_policy(policyName=name)["policyDocument"])
     rights = [entry for entry in policy["Statement"] if entry["Action"] == ["iot:AssumeRoleWithCertificate"]]

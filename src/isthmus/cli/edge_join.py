@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from isthmus.model.blob import Name
 from isthmus.model.core_device import ROOTS, Flavour
 
 USERS: dict[Flavour, str] = {"classic": "ggc_user:ggc_group", "lite": "ggcore:ggcore"}
-FOLDERS: dict[Flavour, str] = {"classic": "/greengrass/isthmus", "lite": "/etc/greengrass"}
+FOLDERS: dict[Flavour, str] = {"classic": "/greengrass/isthmus", "lite": "/etc/greengrass/isthmus"}
+OWNERS: dict[Flavour, str] = {"classic": "", "lite": "ggcore:ggcore"}
+"""As whom the nucleus itself runs (aws-greengrass-lite, docs/INSTALL.md); the one in Java is root."""
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -32,6 +35,11 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--user",
         metavar="USER:GROUP",
         help="as whom components run (default: as each nucleus' installer has it)",
+    )
+    join.add_argument(
+        "--owner",
+        metavar="USER:GROUP",
+        help="as whom the nucleus itself runs, whose the files are (default with sudo: ggcore:ggcore for lite)",
     )
     join.add_argument(
         "--canary",
@@ -90,10 +98,18 @@ def _join(options: argparse.Namespace, output: Output) -> None:
         root=root,
         user=options.user or USERS[options.nucleus],
         canary=options.canary,
+        owner=_owner(options),
     )
     certificate = f"{'its new' if joined.new else 'it keeps its'} certificate {joined.certificate_id[:12]}"
     text = f"{name} is a core device of {options.stack}; {certificate}\n{_next(joined.flavour, joined.config, root)}"
     output.result(joined, text)
+
+
+def _owner(options: argparse.Namespace) -> str:
+    """Only root can give files away."""
+    if options.owner is not None:
+        return str(options.owner)
+    return OWNERS[options.nucleus] if os.geteuid() == 0 and options.folder is None else ""
 
 
 def _next(flavour: Flavour, config: str, root: str) -> str:

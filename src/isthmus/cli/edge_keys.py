@@ -39,10 +39,13 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 def _keys(options: argparse.Namespace, output: Output) -> None:
     if options.sign and not options.trust:
         raise InvalidInput("--sign needs --trust KEY: the keys that devices trust from now on")
-    records = Stack(options.stack).records
+    stack = Stack(options.stack)
+    records = stack.records
     if options.trust:
         trusted = [bootstrap.signer(key).public_key() for key in options.trust]
-        rotate_keys(trusted, [bootstrap.signer(key) for key in options.sign or options.trust], records)
+        signers = [bootstrap.signer(key) for key in options.sign or options.trust]
+        pinned = bootstrap.signer(stack.outputs["SigningKey"]).public_key()
+        rotate_keys(trusted, signers, records, pinned=pinned)
     found = known_keys(records)
     rows = [{"document": entry.version, "keys": ", ".join(key[:12] for key in entry.keys)} for entry in found]
     text = (

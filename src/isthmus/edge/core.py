@@ -129,7 +129,7 @@ class EdgeCore:
             models, max_request_bytes=MAX_REQUEST_BYTES, max_response_bytes=MAX_REQUEST_BYTES
         )
         self.server: EdgeServer | None = None
-        self.write_status()
+        self._try_to_write_status()
         if self.in_service.is_failure and settings.fail_when_refused:
             raise ProofFailed(f"the deployed model was refused: {self.in_service.refused}")
 
@@ -148,7 +148,7 @@ class EdgeCore:
         if self._results is not None:
             self._results.close()
         if self.split is not None or self._results is not None:
-            self.write_status()
+            self._try_to_write_status()
 
     def write_status(self) -> None:
         """Write ``status.json``; of a split model also where requests were answered, and how the link is; of results,
@@ -190,6 +190,9 @@ class EdgeCore:
             if now - self._reported_at < STATUS_SECONDS:
                 return
             self._reported_at = now
+        self._try_to_write_status()
+
+    def _try_to_write_status(self) -> None:
         try:
             self.write_status()
         except OSError as error:

@@ -81,11 +81,13 @@ def join(
     root: str,
     user: str,
     canary: bool | None = None,
+    owner: str = "",
 ) -> Joined:
     """Make this machine the core device ``name``; joining again renews what changed and keeps the certificate.
 
     ``authority``: PEM of who signs AWS' endpoints. ``root``: where the nucleus works. ``user``: as whom it runs
     components, ``USER:GROUP``. ``canary``: whether it gets releases before the others; None: as it is.
+    ``owner``: ``USER:GROUP`` whom the folder and what is in it belong to; empty: as it is.
 
     Raises:
         Refused: the folder is another device's, or the name is too long.
@@ -98,6 +100,7 @@ def join(
             f"{folder} holds the core device {have['system']['thingName']}; give {name} another folder, or "
             f"`isthmus edge leave {have['system']['thingName']}` first"
         )
+    _give_folder(folder, owner)
     registry.grant(name, core_policy(name, place, alias))
     kept = _kept(have, name, registry)
     try:
@@ -177,8 +180,31 @@ def _kept(have: dict[str, Any] | None, name: str, registry: CoreRegistry) -> str
     return identity if identity in active and all(path.is_file() for path in paths) else ""
 
 
+def _give_folder(folder: Path, owner: str) -> None:
+    """Make the folder, and let it belong to whom the nucleus runs as: files follow their folder (``write_private``).
+
+    Raises:
+        Refused: there is no such user or group.
+        EnvironmentProblem: the folder cannot be made or given.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        if owner:
+            user, _, group = owner.partition(":")
+            shutil.chown(folder, user, group or None)
+    except LookupError as error:
+        raise Refused(
+            f"the nucleus runs as {owner}, whom this machine does not have ({error}): install it first, or say as whom "
+            "it runs by --owner USER:GROUP"
+        ) from error
+    except PermissionError as error:
+        raise EnvironmentProblem(
+            f"{folder} cannot be made or given to {owner}: run this with sudo"
+        ) from error
+
+
 def _issue(folder: Path, name: str, registry: CoreRegistry) -> str:
-    (folder / CERTIFICATES).mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / CERTIFICATES).mkdir(exist_ok=True, mode=0o700)
     key, request = new_key(name)
     entry, pem = registry.certificates(name).issue(name, request)
     place = folder / CERTIFICATES / entry.id

@@ -51,7 +51,7 @@ def stability_index(shares: Sequence[float], expected: Sequence[float]) -> float
 
 def confidence_bin(confidence: float) -> int:
     """Return the bin in which a confidence lies; one beyond 0..1 in the nearest."""
-    return min(CONFIDENCE_BINS - 1, max(0, int(confidence * CONFIDENCE_BINS)))
+    return min(CONFIDENCE_BINS - 1, int(min(1.0, max(0.0, confidence)) * CONFIDENCE_BINS))
 
 
 def describe_answers(indexes: Sequence[int], confidences: Sequence[float]) -> AnswerBaseline | None:

@@ -349,8 +349,8 @@ def model_group(stack: str) -> str:
 
 
 def core_policy(stack: str, device: str) -> str:
-    """The IoT policy of one core device: variables of things do not work in such policies."""
-    return f"{stack}-core-{device}"
+    """The IoT policy of one core device, for which no variables work. No stack's name has a dot."""
+    return f"{stack}.core.{device}"
 
 
 def core_group(stack: str) -> str:

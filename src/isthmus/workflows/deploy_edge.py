@@ -16,7 +16,7 @@ from isthmus.errors import EdgeDeploymentFailed, Refused
 from isthmus.model import layout
 from isthmus.ports import EdgeComponent, EdgeStatus, Functions, Records, Signer
 from isthmus.workflows.edge_canaries import are_due, bake, drifted, named
-from isthmus.workflows.edge_component import environment_of, port_of, renew_before
+from isthmus.workflows.edge_component import environment_of, number_for, port_of, renew_before
 from isthmus.workflows.edge_target import EdgeTarget, Renew, RevertibleFleet
 from isthmus.workflows.rollout_lock import acquire, give_back
 
@@ -76,14 +76,22 @@ def deploy_edge(
     """
     version_arn = functions.publish_version(settings.edge_function)
     lambda_version = version_arn.rsplit(":", 1)[1]
-    components = _components(settings.stack, model, release, lambda_version)
-    bundle_component, lambda_component = components
+    bundle_component = EdgeComponent(layout.component_name(settings.stack, model, "model"), f"{release}.0.0")
     fleet.publish_recipe(model_recipe(bundle_component, model, bundle, settings.bucket))
     port = port_of(model, settings.edge_port, records)
     environment = environment_of(bundle_component, settings.edge_root, port, signer, records)
-    fleet.import_function(
-        lambda_component, version_arn, environment, {bundle_component.name: bundle_component.version}
+    run = f"{named(rollout, release)} {redrives}"
+    number, paper = number_for(model, release, run, bundle_component, records, signer)
+    lambda_component = EdgeComponent(
+        layout.component_name(settings.stack, model, "infer"), f"{number}.{lambda_version}.0"
     )
+    fleet.import_function(
+        lambda_component,
+        version_arn,
+        environment | paper,
+        {bundle_component.name: bundle_component.version},
+    )
+    components = (bundle_component, lambda_component)
     everyone, canaries = _targets(model, settings, fleet, records)
     target = canaries if are_due(canaries, named(rollout, release), fleet) else everyone
     fleet.await_deployable(target.target, components)
@@ -91,21 +99,11 @@ def deploy_edge(
     acquire(EDGE, rollout, records=records, now=clock, seconds=LOCK_SECONDS)
     try:
         token = f"{rollout[:48]}-{release}-{lambda_version}" + (f"-{redrives}" if redrives else "")
-        deployment = target.deploy(components, rollout, token, clock)
+        deployment = target.deploy(components, rollout, token, clock, redrives)
         target.note(function=version_arn)
     finally:
         give_back(EDGE, rollout, records=records)
     return EdgeDeployment(deployment, [f"{entry.name} {entry.version}" for entry in components])
-
-
-def _components(
-    stack: str, model: str, release: int, lambda_version: str
-) -> tuple[EdgeComponent, EdgeComponent]:
-    """Return the component of the bundle and that of the edge Lambda."""
-    return (
-        EdgeComponent(layout.component_name(stack, model, "model"), f"{release}.0.0"),
-        EdgeComponent(layout.component_name(stack, model, "infer"), f"{release}.{lambda_version}.0"),
-    )
 
 
 def check_edge(
@@ -131,8 +129,12 @@ def check_edge(
     """
     everyone, canaries = _targets(model, settings, fleet, records)
     target = canaries if canaries.holds(deployment) else everyone
+    if not target.holds(deployment):
+        raise EdgeDeploymentFailed(
+            f"release {release} of {model} was replaced on its way by a newer deployment of the model"
+        )
     if target.is_reverted(deployment):
-        if redrives > target.item.get("reverted_in", 0):
+        if redrives > int(target.item.get("reverted_in") or 0):
             return EdgeProgress(False, [], [], again=True)
         raise EdgeDeploymentFailed(target.item["cause"])
     status = fleet.status(target.target, target.followed(deployment))
@@ -141,7 +143,7 @@ def check_edge(
     pending = [entry.device for entry in status if entry.state not in DONE]
     ready = not pending
     if target is canaries and not failed:
-        answers = drifted(model, release, succeeded, records)
+        answers = drifted(model, release, succeeded, canaries.item["since"], records)
         ready, failed = bake(canaries, succeeded, pending, answers, settings.edge_bake_seconds, fleet, clock)
     if failed:
         whose = "canaries: " if target is canaries else ""
@@ -156,8 +158,9 @@ def check_edge(
             give_back(EDGE, rollout, records=records)
         raise EdgeDeploymentFailed(cause)
     if target is canaries and ready:
-        canaries.note(passed=named(rollout, release))
-        return EdgeProgress(False, succeeded, pending, again=True)
+        # One that was taken back meanwhile is looked at once more.
+        passed = canaries.has_passed(deployment, named(rollout, release))
+        return EdgeProgress(False, succeeded, pending, again=passed)
     return EdgeProgress(ready, succeeded, pending)
 
 
@@ -171,7 +174,8 @@ def take_back(
     signer: Signer,
     clock: float,
 ) -> EdgeDeployment:
-    """Take a model's latest release from the core devices because somebody says so; return what brings the one before.
+    """Take a model's latest release from the devices that have it because somebody says so; return what brings back the
+    one before. Devices that have an earlier one keep it.
 
     Raises:
         Refused: there is none before it, or it was taken back already.
@@ -180,15 +184,17 @@ def take_back(
     holder, cause = f"take-back-{model}", f"taken back by hand: {reason}"[:MAX_CAUSE_CHARACTERS]
     acquire(EDGE, holder, records=records, now=clock, seconds=LOCK_SECONDS)
     try:
+        targets = _targets(model, settings, fleet, records)
+        newest = max(target.release for target in targets)
         made = []
-        for target in _targets(model, settings, fleet, records):
+        for target in reversed(targets):  # canaries first, as in ``_take_back``
             item = target.item
-            if not item.get("deployment") or item.get("reverted") or not item.get("previous"):
+            if not newest or target.release != newest or not item.get("previous"):
                 continue
             renew = partial(
                 renew_before, model, settings=settings, fleet=fleet, records=records, signer=signer
             )
-            target.revert(str(item["deployment"]), cause, int(item.get("reverted_in") or 0), renew)
+            target.revert(str(item["deployment"]), cause, int(item.get("redrives") or 0), renew)
             made.append((str(target.item["reverted"]), target))
     finally:
         give_back(EDGE, holder, records=records)
@@ -196,7 +202,7 @@ def take_back(
         raise Refused(
             f"no core device has a release of {model} that another one came before, or it was taken back already"
         )
-    deployment, target = made[-1]
+    deployment, target = made[-1]  # that to most devices
     now = fleet.latest(target.target)[1]
     mine = sorted(f"{name} {version}" for name, version in now.items() if name in target.item["current"])
     return EdgeDeployment(deployment, mine)
@@ -220,10 +226,11 @@ def _take_back(
     redrives: int,
     renew: Renew,
 ) -> None:
-    target.revert(deployment, cause, redrives, renew)
-    # What the others cannot have, the canaries do not keep.
+    # What the others cannot have, the canaries do not keep. They come first: where this breaks off, the others' record
+    # still says that there is something to take back.
     if target is not canaries and canaries.item.get("passed") == name:
         canaries.revert(str(canaries.item["deployment"]), cause, redrives, renew)
+    target.revert(deployment, cause, redrives, renew)
 
 
 def model_recipe(component: EdgeComponent, model: str, bundle: str, bucket: str) -> dict[str, Any]:

@@ -57,18 +57,21 @@ def bake(
     return now - (item.get("arrived") or now) >= bake_seconds, broken
 
 
-def drifted(model: str, release: int, devices: Collection[str], records: Records) -> list[str]:
+def drifted(model: str, release: int, devices: Collection[str], since: float, records: Records) -> list[str]:
     """Return a sentence for each device whose answers by this release are far from the model's own.
+
+    ``since``: when the canaries were sent it; what an earlier try came to does not count. Times are devices' own.
 
     What is far: ``model.drift.LARGE_INDEX``, over a window of answers that the results' ingest has counted.
     """
     found = []
     for device in show_results(records, model):
         for shown in device.models:
-            if device.device in devices and shown.release == release and shown.drift and shown.drifted:
-                sure = "" if shown.drift.confidence is None else f", confidence {shown.drift.confidence:.2f}"
+            drift = shown.drift if shown.release == release and device.device in devices else None
+            if drift is not None and shown.drifted and drift.at_ms >= since * 1000:
+                sure = "" if drift.confidence is None else f", confidence {drift.confidence:.2f}"
                 found.append(
-                    f"{device.device}'s answers are not the model's (drift of classes {shown.drift.classes:.2f}{sure}, "
-                    f"over {shown.drift.samples})"
+                    f"{device.device}'s answers are not the model's (drift of classes {drift.classes:.2f}{sure}, "
+                    f"over {drift.samples})"
                 )
     return found

@@ -44,6 +44,25 @@ def port_of(model: str, base_port: int, records: Records) -> int:
     return base_port + number - 1
 
 
+def number_for(
+    model: str, release: int, run: str, bundle: EdgeComponent, records: Records, signer: Signer
+) -> tuple[int, dict[str, str]]:
+    """Return the number under which a release goes to devices, and what the Lambda's environment says of it.
+
+    It is the release's own, unless a way back has taken a higher one meanwhile, below which devices take nothing: then
+    it is another, one for each ``run``, and a signed document says that the bundle is that release.
+    """
+    known = records.get(layout.model_pk(model), EDGE) or {}
+    if release > int(known.get("back_as") or 0):
+        return release, {}
+    number = int(known.get("anew_as") or 0)
+    if known.get("anew") != run:
+        number = records.next_number(layout.model_pk(model), "RELEASES")
+        records.update(layout.model_pk(model), EDGE, {"anew": run, "anew_as": number})
+    paper = release_paper(model, bundle.version, number, records, signer)
+    return (number, {"ISTHMUS_EDGE_RELEASE": paper}) if paper else (release, {})
+
+
 def renew_before(
     model: str,
     target: EdgeTarget,

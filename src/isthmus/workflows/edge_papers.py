@@ -43,9 +43,11 @@ def known_keys(records: Records) -> list[KnownKeys]:
     return [KnownKeys(version=entry.version, keys=[key_id(key) for key in entry.keys]) for entry in found]
 
 
-def rotate_keys(named: Sequence[bytes], signers: Collection[Signer], records: Records) -> KeyDocument:
+def rotate_keys(
+    named: Sequence[bytes], signers: Collection[Signer], records: Records, *, pinned: bytes
+) -> KeyDocument:
     """Write the next key document: from now on bundles may be signed by ``named`` (DER) alone. Devices get it with the
-    next deployment.
+    next deployment. ``pinned`` (DER): what they trust before the first one.
 
     Raises:
         InvalidInput: no signer is among the keys of before, none is among the new ones, or the chain is full.
@@ -55,13 +57,13 @@ def rotate_keys(named: Sequence[bytes], signers: Collection[Signer], records: Re
     chain = list(item.get("chain", []))
     if len(chain) >= MAX_CHAIN:
         raise InvalidInput(
-            f"devices read {MAX_CHAIN} key documents; deploy to all of them, then take the oldest away"
+            f"devices read {MAX_CHAIN} key documents, and the stack has as many: no key can be introduced any more"
         )
     document = KeyDocument(version=int(item.get("version", 0)) + 1, keys=tuple(named))
     raw = seal(document, signers)
     signed = read_envelope(raw, "the key document")
-    before = _keys_of(chain[-1]) if chain else {}
-    if before and not is_signed_by(signed, before):
+    before = _keys_of(chain[-1]) if chain else {key_id(pinned): pinned}
+    if not is_signed_by(signed, before):
         raise InvalidInput(
             "devices follow a key that they trust: sign with one of the keys of the last document too"
         )

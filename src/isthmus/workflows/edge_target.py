@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
+from isthmus.errors import Conflict
 from isthmus.model import layout
 from isthmus.ports import EdgeComponent, EdgeFleet, Item, Records
+
+BUNDLE = ".model"
+"""Ends the name of a bundle's component."""
 
 
 class RevertibleFleet(EdgeFleet, Protocol):
@@ -57,11 +61,37 @@ class EdgeTarget:
         """Return the model's record of the group: its versions there, now and before."""
         return self._records.get(layout.model_pk(self._model), self.kind) or {}
 
+    @property
+    def release(self) -> int:
+        """Return the release of the bundle that the group was sent last; 0 for none, or one that was taken back."""
+        item = self.item
+        if item.get("reverted"):
+            return 0
+        return next(
+            (
+                int(version.partition(".")[0])
+                for name, version in (item.get("current") or {}).items()
+                if name.endswith(BUNDLE)
+            ),
+            0,
+        )
+
     def note(self, **fields: object) -> None:
         """Write fields of the record."""
         self._records.update(layout.model_pk(self._model), self.kind, fields)
 
-    def deploy(self, components: tuple[EdgeComponent, ...], rollout: str, token: str, now: float) -> str:
+    def has_passed(self, deployment: str, name: str) -> bool:
+        """Note that a deployment has passed here, and return True; False when it was taken back meanwhile."""
+        expected = {"deployment": deployment, "reverted": None}
+        try:
+            self._records.update(layout.model_pk(self._model), self.kind, {"passed": name}, expect=expected)
+        except Conflict:
+            return False
+        return True
+
+    def deploy(
+        self, components: tuple[EdgeComponent, ...], rollout: str, token: str, now: float, redrives: int
+    ) -> str:
         """Deploy, and record what the target had of the model before: called again, it does nothing more."""
         item, current = self.item, {entry.name: entry.version for entry in components}
         same = item.get("current") == current
@@ -72,7 +102,15 @@ class EdgeTarget:
         previous = item["previous"] if same else _versions(self._fleet.latest(self.target)[1], current)
         # Before the deployment, so that one whose answer got lost can still be taken back.
         intent = {"rollout": rollout, "current": current, "previous": previous, "since": int(now)}
-        cleared = {"deployment": None, "reverted": None, "cause": None, "arrived": None, "passed": None}
+        intent["redrives"] = redrives
+        cleared = {
+            "reverted_in": None,
+            "deployment": None,
+            "reverted": None,
+            "cause": None,
+            "arrived": None,
+            "passed": None,
+        }
         self.note(**intent, **cleared)
         deployment = self._fleet.deploy(self.target, components, token)
         self.note(deployment=deployment)

@@ -181,11 +181,16 @@ def _rows(batch: Batch, due: int) -> list[Row]:
         Row(
             device=batch.device, outbox=batch.outbox, sequence=entry.sequence, at_ms=entry.result.at_ms,
             model=entry.result.model, release=entry.result.release, priority=entry.result.priority,
-            outputs=entry.result.outputs,
+            outputs=_one_line(entry.result.outputs),
         )
         for entry in batch.results
         if entry.sequence >= due
     ]  # fmt: skip
+
+
+def _one_line(outputs: msgspec.Raw) -> msgspec.Raw:
+    """Return the same JSON without what a line of an object must not have: line breaks between its tokens."""
+    return msgspec.Raw(msgspec.json.encode(msgspec.json.decode(outputs)))
 
 
 def _read(blobs: BlobStore, name: str) -> list[Row]:

@@ -84,7 +84,7 @@ def watch(
 ) -> list[tuple[str, AnswerDrift]]:
     """Count results, in their order; return the drifts of the windows that became full, with their models.
 
-    Results of a release before the newest that was seen are left out; a newer one begins anew.
+    Another release begins anew, an earlier one too, to which a rollback leads: an outbox's results come in order.
     """
     found = []
     for line in lines:
@@ -113,9 +113,9 @@ def _current(watches: dict[str, Watch], line: Line) -> Watch | None:
     current = watches.get(line.model)
     if current is None and len(watches) >= MAX_MODELS:
         return None
-    if current is None or current.release < line.release:
+    if current is None or current.release != line.release:
         current = watches[line.model] = Watch(release=line.release)
-    return current if current.release == line.release else None
+    return current
 
 
 def _read(outputs: msgspec.Raw) -> Answered | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import os
+import pwd
 import stat
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,16 @@ def test_a_certificate_that_was_revoked_or_lost_is_replaced_and_the_old_one_remo
     assert len({first.certificate_id, second.certificate_id, third.certificate_id}) == 3
     assert [entry.id for entry in registry.given.of("cam")] == [third.certificate_id]
     assert [path.name for path in (tmp_path / CERTIFICATES).iterdir()] == [third.certificate_id]
+
+
+def test_whom_the_nucleus_runs_as_gets_the_files_and_has_to_be_there(tmp_path: Path) -> None:
+    registry, folder = MemoryCores(), tmp_path / "core"
+    with pytest.raises(Refused, match="runs as nobody-of-this-name, whom this machine does not have"):
+        join(folder, "cam", registry, **OPTIONS, owner="nobody-of-this-name")
+    assert registry.policies == {}
+    mine = pwd.getpwuid(os.geteuid()).pw_name
+    join(folder, "cam", registry, **OPTIONS, owner=f"{mine}:{grp.getgrgid(os.getegid()).gr_name}")
+    assert {path.owner() for path in folder.rglob("*")} == {mine}
 
 
 class Failing(MemoryCores):

@@ -118,7 +118,7 @@ def now() -> int:
         {"exp": 1},
         {"exp": "soon"},
         {"exp": now() - LEEWAY_SECONDS - 5},
-        {"nbf": now() + LEEWAY_SECONDS + 60},
+        {"nbf": now() + LEEWAY_SECONDS + 3600},
         {"iss": None},
         {"iss": "https://issuer.example/other"},
         {"iss": ISSUER + "/"},

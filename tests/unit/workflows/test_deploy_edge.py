@@ -28,6 +28,7 @@ from isthmus.errors import (
     Unavailable,
 )
 from isthmus.inference.signed import key_id, open_signed, read_envelope
+from isthmus.model import layout
 from isthmus.model.signing import ReleaseDocument
 from isthmus.ports import EdgeComponent, EdgeStatus
 from isthmus.workflows.deploy_edge import (
@@ -39,7 +40,7 @@ from isthmus.workflows.deploy_edge import (
     take_back,
 )
 from isthmus.workflows.edge_canaries import CANARY_SECONDS
-from isthmus.workflows.edge_papers import rotate_keys
+from isthmus.workflows.edge_papers import key_chain, rotate_keys
 
 BUNDLE = "b" * 64
 ROOT = Path(__file__).parents[3]
@@ -296,8 +297,13 @@ def test_what_is_taken_back_is_a_new_release_of_the_old_bundle(edge: Edge) -> No
 
 def test_devices_are_handed_the_stacks_key_documents(edge: Edge) -> None:
     first, second = edge.world.signer, MemorySigner()
-    rotate_keys([first.public_key(), second.public_key()], [first, second], edge.world.records)
-    rotate_keys([second.public_key()], [first, second], edge.world.records)
+    rotate_keys(
+        [first.public_key(), second.public_key()],
+        [first, second],
+        edge.world.records,
+        pinned=first.public_key(),
+    )
+    rotate_keys([second.public_key()], [first, second], edge.world.records, pinned=first.public_key())
     edge.deploy()
     papers = EdgeSettings.from_env(edge.environment("digits", "1.1.0")).papers
     key = first.public_key()
@@ -307,12 +313,16 @@ def test_devices_are_handed_the_stacks_key_documents(edge: Edge) -> None:
 
 
 def test_keys_that_no_device_would_follow_are_not_written(edge: Edge) -> None:
-    first, second = edge.world.signer, MemorySigner()
-    rotate_keys([first.public_key()], [first], edge.world.records)
-    with pytest.raises(InvalidInput, match="one of the new keys must sign too"):
-        rotate_keys([second.public_key()], [first], edge.world.records)
+    first, second, records = edge.world.signer, MemorySigner(), edge.world.records
+    pinned = first.public_key()
     with pytest.raises(InvalidInput, match="one of the keys of the last document too"):
-        rotate_keys([second.public_key()], [second], edge.world.records)
+        rotate_keys([second.public_key()], [second], records, pinned=pinned)
+    assert key_chain(records) == "", "the first one follows what devices have pinned"
+    rotate_keys([pinned], [first], records, pinned=pinned)
+    with pytest.raises(InvalidInput, match="one of the new keys must sign too"):
+        rotate_keys([second.public_key()], [first], records, pinned=pinned)
+    with pytest.raises(InvalidInput, match="one of the keys of the last document too"):
+        rotate_keys([second.public_key()], [second], records, pinned=pinned)
 
 
 def test_a_failed_first_release_leaves_nothing_of_its_model(edge: Edge) -> None:
@@ -604,6 +614,96 @@ def test_a_first_release_is_not_taken_back_by_hand_and_neither_is_what_nobody_ha
     edge.world.records.put({"pk": "EDGE", "sk": "ROLLOUT", "holder": "somebody", "until": 1060})
     with pytest.raises(RolloutBusy, match="somebody"):
         by_hand(edge)
+
+
+def test_by_hand_only_those_that_have_the_newest_release_go_back(canaries: Canaries) -> None:
+    canaries.through(1)
+    canaries.through(2)
+    bad = canaries.deploy(3)
+    by_hand(canaries.edge)
+    assert canaries.has(EDGE.edge_canaries) == canaries.has(EDGE.edge_target) == "2.0.0"
+    canaries.say(bad, shop_1="SUCCEEDED", shop_2="SUCCEEDED")
+    with pytest.raises(EdgeDeploymentFailed, match="taken back by hand"):
+        canaries.check(bad, 3)
+
+
+def test_one_that_was_taken_back_by_hand_stays_so_while_its_redriven_pipeline_looks(
+    canaries: Canaries,
+) -> None:
+    canaries.through(1)
+    first = canaries.deploy(2)
+    canaries.say(first, shop_1="FAILED")
+    with pytest.raises(EdgeDeploymentFailed):
+        canaries.check(first, 2)
+    again = canaries.deploy(2, redrives=1)
+    by_hand(canaries.edge)
+    with pytest.raises(EdgeDeploymentFailed, match="taken back by hand"):
+        canaries.check(again, 2, redrives=1)
+    assert canaries.has(EDGE.edge_canaries) == "1.0.0"
+
+
+class Throttled(MemoryFleet):
+    """Fails once, at the second group that a release is taken back from."""
+
+    taken_back = 0
+
+    def deploy(self, target: str, components: Any, token: str, *, without: Any = ()) -> str:
+        self.taken_back += token.startswith("revert-")
+        if self.taken_back == 2:
+            self.taken_back += 1
+            raise Unavailable("Greengrass did not answer: throttled")
+        return super().deploy(target, components, token, without=without)
+
+
+def test_a_taking_back_that_breaks_off_between_the_groups_is_finished(edge: Edge) -> None:
+    edge.fleet = Throttled()
+    canaries = Canaries(edge)
+    canaries.through(1)
+    everyone = canaries.through(2)
+    canaries.say(everyone, shop_3="FAILED")
+    with pytest.raises(Unavailable):
+        canaries.check(everyone, 2)
+    with pytest.raises(EdgeDeploymentFailed, match="shop-3: FAILED"):
+        canaries.check(everyone, 2)
+    assert canaries.has(EDGE.edge_canaries) == canaries.has(EDGE.edge_target) == "1.0.0"
+
+
+def test_a_deployment_that_a_newer_one_of_the_model_replaced_ends_its_pipeline(canaries: Canaries) -> None:
+    canaries.through(1)
+    older = canaries.deploy(2)
+    canaries.deploy(3)
+    with pytest.raises(EdgeDeploymentFailed, match="release 2 of digits was replaced on its way by a newer"):
+        canaries.check(older, 2)
+
+
+def test_after_a_way_back_a_lower_release_goes_under_a_number_that_devices_take(edge: Edge) -> None:
+    """A way back takes the next number; what was packaged before, or is redriven, has a lower one."""
+    for release in (1, 2):
+        published = {
+            "pk": layout.model_pk("digits"),
+            "sk": layout.release_sk(release),
+            "bundle": f"{release}" * 64,
+        }
+        edge.world.records.put(published)
+        assert edge.world.records.next_number(layout.model_pk("digits"), "RELEASES") == release
+    edge.deploy("digits", 1)
+    failed = edge.deploy("digits", 2).deployment
+    edge.fails(failed)
+    with pytest.raises(EdgeDeploymentFailed):
+        edge.check(failed, release=2)
+    back = edge.in_force()["shop.digits.infer"]
+    assert back == "3.1.0"
+    again = edge.deploy("digits", 2, redrives=1)
+    assert again.components == ["shop.digits.model 2.0.0", "shop.digits.infer 4.1.0"]
+    assert edge.deploy("digits", 2, redrives=1) == again
+    paper = EdgeSettings.from_env(edge.environment("digits", "4.1.0")).papers.release
+    document = open_signed(
+        ReleaseDocument,
+        read_envelope(paper, "it"),
+        {key_id(edge.world.signer.public_key()): edge.world.signer.public_key()},
+        "it",
+    )
+    assert (document.release, document.bundle) == (4, "2" * 64)
 
 
 # -------------------------------------------------------------------------- components of Greengrass

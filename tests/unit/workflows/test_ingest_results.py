@@ -219,12 +219,12 @@ def test_a_release_that_was_not_judged_here_is_counted_and_no_more(cloud: Cloud)
     assert (device.models[0].release, device.models[0].answers, device.models[0].drift) == (9, 300, None)
 
 
-def test_a_new_release_begins_anew_and_late_results_of_the_old_one_are_left_out(cloud: Cloud) -> None:
+def test_another_release_begins_anew_an_earlier_one_too(cloud: Cloud) -> None:
     cloud.ingest(batch([0] * 100, release=2))
     cloud.ingest(batch([0] * 10, first=101, release=3))
     cloud.ingest(batch([0] * 10, first=111, release=2))
     (device,) = show_results(cloud.records)
-    assert (device.results, device.models[0].release, device.models[0].answers) == (120, 3, 10)
+    assert (device.results, device.models[0].release, device.models[0].answers) == (120, 2, 10)
 
 
 def test_results_of_another_form_are_kept_and_not_counted(cloud: Cloud) -> None:
@@ -266,3 +266,18 @@ def test_a_baseline_of_many_classes_stays_small() -> None:
     assert found.confidence == ()
     assert window_of(found) == 800
     assert describe_answers([], []) is None
+
+
+def test_what_a_device_sends_stays_one_line_and_counts_whatever_it_says(cloud: Cloud) -> None:
+    """Line breaks between tokens are JSON; a row of somebody else could follow one."""
+    sent = batch([1, 2])
+    forged = b'{"way":"local","latency_ms":1,\n"predictions":[{"index":1,"confidence":1e308}]}'
+    told = msgspec.structs.replace(sent.results[0].result, outputs=msgspec.Raw(forged))
+    first = msgspec.structs.replace(sent.results[0], result=told)
+    sent = msgspec.structs.replace(sent, results=[first, sent.results[1]])
+    assert cloud.ingest(sent) == 2
+    (name,) = [entry.key for entry in cloud.blobs.keys("results/")]
+    lines = gzip.decompress(cloud.blobs.get(name, max_bytes=1 << 20)).splitlines()
+    assert [json.loads(line)["sequence"] for line in lines] == [1, 2]
+    cloud.records.delete(layout.RESULTS, layout.results_sk("gate-1", OUTBOX))
+    assert cloud.ingest(sent) == 2, "and is read back when the mark is lost"

@@ -70,8 +70,8 @@ class IotCores:
                     f"there is no thing group {group}: deploy the stack {self._stack} first"
                 ) from error
             raise
-        if members.get(device, canary) != canary:
-            call("iot", "remove_thing_from_thing_group", thingName=device, thingGroupName=other)
+        # Also where an earlier try broke off in between, and the device is in both.
+        call("iot", "remove_thing_from_thing_group", thingName=device, thingGroupName=other)
 
     @passing_trouble("IoT")
     def members(self) -> dict[str, bool]:
@@ -85,12 +85,13 @@ class IotCores:
     @passing_trouble("IoT")
     def expel(self, device: str) -> None:
         call("greengrassv2", "delete_core_device", coreDeviceThingName=device)
-        for group in self._groups:
-            call("iot", "remove_thing_from_thing_group", thingName=device, thingGroupName=group)
         name = layout.core_policy(self._stack, device)
         if call("iot", "get_policy", policyName=name):
             _drop_versions(name)
             patiently(lambda: call("iot", "delete_policy", policyName=name), self._clock)
+        # Last but the thing: what broke off before is still found by the groups.
+        for group in self._groups:
+            call("iot", "remove_thing_from_thing_group", thingName=device, thingGroupName=group)
         self._remove_thing(device)
 
     def _remove_thing(self, device: str) -> None:
