@@ -91,10 +91,12 @@ def _where(cuts: int, places: Sequence[str], replicas: Sequence[str]) -> tuple[s
 
 def _place(address: str, tls: Tls | None, patience_seconds: float) -> Place | None:
     from isthmus.transport.direct import DirectTransport
+    from isthmus.transport.reach import check_secured
     from isthmus.workflows.ask_parts import AskedPlace
 
     if address == HERE:
         return None
+    check_secured(_endpoint(address)[0], tls, "the place")
     return AskedPlace(address, DirectTransport(_endpoint(address), tls=tls), patience_seconds)
 
 
@@ -112,8 +114,10 @@ def serve(listen: str, tls: Tls | None) -> None:
         EnvironmentProblem: nobody can listen there.
     """
     from isthmus.transport.direct import DirectListener
+    from isthmus.transport.reach import check_secured
     from isthmus.workflows.serve_parts import PartWorker
 
+    check_secured(_endpoint(listen)[0], tls, "listening at")
     try:
         listener = DirectListener(_endpoint(listen), tls=tls)
     except OSError as error:

@@ -48,6 +48,12 @@ class Crew:
     starts: dict[int, int] = field(default_factory=dict)
     said: dict[int, str] = field(default_factory=dict)
     stopping: bool = False
+    ended_well: set[int] = field(default_factory=set)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a worker has not come to its end."""
+        return len(self.ended_well) < len(self.jobs)
 
     def run(self) -> None:
         """Return when every worker has ended well. Who is killed, or was left alone, is started again.
@@ -91,6 +97,8 @@ class Crew:
 
     def _ended(self, worker: int, code: int) -> None:
         del self.running[worker]
+        if code == 0:
+            self.ended_well.add(worker)
         if self.stopping or code == 0:
             return
         if code != LOST_CODE and code > 0:
@@ -130,7 +138,8 @@ def train_together(framework: str, slices: Slices, script: Sequence[str], enviro
 
     signal.signal(signal.SIGTERM, stop)
     crew.run()
-    if crew.running:
+    # The warden's signal reaches the workers too: that none runs any more does not say that they came to their end.
+    if crew.stopping and crew.unfinished:
         return STOPPED_CODE
     _put_together(framework, folder / SERVED, Path(environ["SM_MODEL_DIR"]), kept)
     return 0

@@ -155,11 +155,13 @@ def _meeting(job: SlicedTraining, fingerprint: str, near: frozenset[int], say: S
 
 def _listener(address: str, tls: TlsFiles | None, say: Say) -> Listener:
     from isthmus.transport.direct import DirectListener
+    from isthmus.transport.reach import check_secured
     from isthmus.transport.relay_stream import RelayListener
 
     if relay := _relay(address):
         say(f"is called at {address}")
         return RelayListener(*relay)
+    check_secured(_endpoint(address)[0], _tls(tls), "listening at")
     try:
         listener = DirectListener(
             _endpoint(address), tls=_tls(tls), on_refused=lambda error: say(f"not let in: {error}")
@@ -172,10 +174,13 @@ def _listener(address: str, tls: TlsFiles | None, say: Say) -> Listener:
 
 def _way(address: str, tls: TlsFiles | None) -> Transport:
     from isthmus.transport.direct import DirectTransport
+    from isthmus.transport.reach import check_secured
     from isthmus.transport.relay_stream import RelayCaller
 
-    relay = _relay(address)
-    return RelayCaller(*relay) if relay else DirectTransport(_endpoint(address), tls=_tls(tls))
+    if relay := _relay(address):
+        return RelayCaller(*relay)
+    check_secured(_endpoint(address)[0], _tls(tls), "the peer")
+    return DirectTransport(_endpoint(address), tls=_tls(tls))
 
 
 def _relay(address: str) -> tuple[Objects, str] | None:

@@ -236,6 +236,7 @@ FORBIDDEN: dict[str, tuple[str, dict[str, str]]] = {
             "src/isthmus/cli/edge.py": "as a core device does",
             "src/isthmus/bootstrap_together.py": "a job's workers meet on loopback alone",
             "src/isthmus/cli/slice_serve.py": "unless it is told another address, and then only with TLS",
+            "src/isthmus/transport/reach.py": "tells what stays on this machine",
             "src/isthmus/client/settings.py": "a token may go to this machine without TLS",
         },
     ),

@@ -54,12 +54,16 @@ class SharedFolder:
             raise Unavailable(f"{path} could not be read: {error.strerror}") from error
 
     def keys(self, prefix: str) -> Iterator[BlobInfo]:
-        folder = self._root / prefix.rpartition("/")[0]
-        for path in sorted(folder.rglob("*")):
-            key = path.relative_to(self._root).as_posix()
-            if key.startswith(prefix) and not path.name.startswith(UNFINISHED) and path.is_file():
-                with contextlib.suppress(FileNotFoundError):  # deleted by the other side meanwhile
-                    yield BlobInfo(key, path.stat().st_size)
+        folder, found = self._root / prefix.rpartition("/")[0], []
+        try:
+            for path in sorted(folder.rglob("*")):
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not path.name.startswith(UNFINISHED) and path.is_file():
+                    with contextlib.suppress(FileNotFoundError):  # deleted by the other side meanwhile
+                        found.append(BlobInfo(key, path.stat().st_size))
+        except OSError as error:
+            raise Unavailable(f"{folder} could not be listed: {error.strerror}") from error
+        return iter(found)
 
     def delete(self, key: str) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from isthmus import bootstrap_chain
 from isthmus.cli.output import Output
 from isthmus.errors import InvalidInput
+from isthmus.transport.reach import is_here
 from isthmus.transport.wires import Tls
 
 OPTIONS = {"slice", "listen", "next", "certificate", "key", "authority", "peer", "threads", "public_key"}
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
     following = None if options.next is None else address(options.next, "--next")
     tls = tls_of(options)
     for name, where in (("--listen", listen), ("--next", following)):
-        if where is not None and tls is None and not _is_here(where[0]):
+        if where is not None and tls is None and not is_here(where[0]):
             raise InvalidInput(
                 f"{name} {where[0]} leaves this machine, and needs TLS: give --certificate, --key, --authority, --peer"
             )
@@ -107,15 +107,6 @@ def tls_of(options: Any) -> Tls | None:
     if not all(given):
         raise InvalidInput("TLS needs all of --certificate, --key, --authority and --peer; some are missing")
     return Tls(options.certificate, options.key, options.authority, frozenset(options.peer))
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _read(path: Path) -> bytes:

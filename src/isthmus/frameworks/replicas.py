@@ -45,6 +45,7 @@ class Sharing:
     _known: dict[int, tuple[int, ...]] = field(default_factory=dict)
     _each: list[float] = field(default_factory=list)
     _measured: int = 0
+    _is_open: bool = False
 
     def __post_init__(self) -> None:
         if self.fixed is not None and len(self.fixed) != self.replicas:
@@ -53,12 +54,18 @@ class Sharing:
             self._known = _read(self.record, self.replicas)
 
     def begin(self, rows: int) -> tuple[int, ...]:
-        """Return the shares of the next step, of so many samples; zero is possible.
+        """Return the shares of the next call, of so many samples; zero is possible. A call that did not end is begun
+        again by the next, under its number.
 
         Raises:
             InvalidInput: the record is of another batch.
         """
+        again = self.taken.pop() if self._is_open else None
+        self._is_open = True
         step = self.first + len(self.taken)
+        if again is not None and sum(again.rows) == rows:
+            self.taken.append(again)
+            return again.rows
         found = self._known.get(step)
         if found is not None and sum(found) != rows:
             raise InvalidInput(
@@ -76,6 +83,7 @@ class Sharing:
 
     def end(self, rows: Sequence[int], each_seconds: Sequence[float]) -> None:
         """Learn of the seconds that each replica computed in a step."""
+        self._is_open = False
         self._measured += 1
         if self._measured <= SETTLING:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from isthmus.errors import InvalidInput, InvalidModel, IsthmusError
@@ -154,18 +155,25 @@ class Replicas:
         calls: dict[int, int] = {}
         pending: dict[int, Pending] = {}
         failed: IsthmusError | None = None
-        for k in numbers:
-            try:
-                calls[k], pending[k] = ask(k)
-            except IsthmusError as error:
-                failed = failed or error
         answers = {}
-        # Who was asked last is this process, which computes while the others do.
-        for k, collect in reversed(pending.items()):
-            try:
-                answers[k] = collect()
-            except IsthmusError as error:
-                failed = failed or error
+        try:
+            for k in numbers:
+                try:
+                    calls[k], pending[k] = ask(k)
+                except IsthmusError as error:
+                    failed = failed or error
+            # Who was asked last is this process, which computes while the others do.
+            while pending:
+                k, collect = pending.popitem()
+                try:
+                    answers[k] = collect()
+                except IsthmusError as error:
+                    failed = failed or error
+        finally:
+            # Ctrl-C, say: whoever is not heard holds its place for ever.
+            for collect in pending.values():
+                with suppress(IsthmusError):
+                    collect()
         if failed is not None:
             raise failed
         return calls, answers

@@ -235,12 +235,20 @@ class RelayStream:
             self._check()
             if waiting.rest(deadline):
                 with suppress(Unavailable):
-                    lying = sum(1 for _ in self._store.keys(f"{self._folder}/{self._side}/"))
-                    self._room = self._terms.window.messages - lying
+                    self._room = self._terms.window.messages - self._lying()
             if self._room <= 0 and time.monotonic() >= deadline:
                 raise DeadlineExceeded(
                     f"the other side has not taken {self._terms.window.messages} messages that were sent before"
                 )
+
+    def _lying(self) -> int:
+        """Return how many messages were not taken. They are taken in order: one below a gap was taken before, and
+        written once more when its answer was lost."""
+        there = {info.key for info in self._store.keys(f"{self._folder}/{self._side}/")}
+        number = self._sent
+        while number and self._key(self._side, number - 1) in there:
+            number -= 1
+        return self._sent - number
 
     def _look(self) -> Frame | None:
         key = self._key(OTHER[self._side], self._due)
@@ -272,6 +280,9 @@ class RelayStream:
         self._stale_after = self._waiting.seconds + self._terms.stale_seconds
         if _lives(self._store, self._name)[-1:] != [self._life]:
             self._doubt = "the other side has begun a new life"
+            # Nobody else will: the new life has cleared what it found when it began.
+            with suppress(Unavailable):
+                _clear(self._store, f"{self._folder}/")
             self._check()
 
 

@@ -93,6 +93,8 @@ class PartWorker:
                 return message(Answer(time.perf_counter() - began, uneven(found)), found)
         except IsthmusError as error:
             return message(Failure(str(error)[:4000]))
+        except Exception as error:  # frameworks' errors have no common base, and the script waits for a word
+            return message(Failure(f"{type(error).__name__}: {error}"[:4000]))
 
     def _computed(
         self, parts: dict[str, KeptCalls], note: Open | Forward | Backward, arrays: Arrays

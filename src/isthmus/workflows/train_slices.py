@@ -12,7 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from isthmus.errors import AttemptLost, ChannelClosed, DeadlineExceeded, InvalidFrame, SessionLost
+from isthmus.errors import (
+    AttemptLost,
+    ChannelClosed,
+    DeadlineExceeded,
+    InvalidFrame,
+    SessionLost,
+)
 from isthmus.frameworks.trainable import TrainableSlice
 from isthmus.planning.slicing.passes import Pass, Passes
 from isthmus.workflows.slice_checkpoints import SliceCheckpoints
@@ -112,6 +118,11 @@ class SliceTrainer:
 
     def _train(self, crew: Crew) -> None:
         crew.meet()
+        if self.is_kept_by_first and self.worker and crew.parent != 0:
+            raise InvalidJob(
+                f"worker {self.worker} shares no tensors with worker 0, or later ones with worker {crew.parent}: "
+                "keep its checkpoints on its own disk"
+            )
         start = self._agree(crew)
         if start.step is None:
             self._done = 0

@@ -44,8 +44,23 @@ def test_a_line_that_was_cut_off_is_of_a_step_that_did_not_begin(tmp_path: Path)
     record.write_text('{"step": 0, "rows": [1, 3]}\n{"step": 1, "ro')
     sharing = Sharing(2, record)
     assert sharing.begin(4) == (1, 3)
+    sharing.end((1, 3), (1.0, 1.0))
     assert sharing.begin(4) == (1, 3)
     assert record.read_text().splitlines()[1:] == ['{"step": 1, "rows": [1, 3]}']
+
+
+def test_a_step_that_did_not_end_is_begun_again_under_its_number(tmp_path: Path) -> None:
+    record = tmp_path / "shares.jsonl"
+    sharing = Sharing(2, record, fixed=(3.0, 1.0))
+    for _ in range(2):
+        assert sharing.begin(4) == (3, 1)
+    sharing.end((3, 1), (1.0, 1.0))
+    assert sharing.begin(8) == (6, 2)
+    sharing.end((6, 2), (1.0, 1.0))
+    again = Sharing(2, record)
+    for rows, shares in ((4, (3, 1)), (8, (6, 2))):
+        assert again.begin(rows) == shares
+        again.end(shares, (1.0, 1.0))
 
 
 def test_a_record_of_another_training_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ class ModuleCalls:
         if named or not given or not all(isinstance(each, torch.Tensor) for each in given):
             kinds = [type(each).__name__ for each in given] + [f"{name}=…" for name in named]
             raise InvalidInput(f"a network in slices takes tensors by position; it got {', '.join(kinds)}")
-        key = (self.net.training, *((tuple(each.shape), each.dtype) for each in given))
+        # A part that is frozen, or another one in its place, makes another program.
+        parts = tuple((id(each), each.training) for each in self.net.modules())
+        key = (parts, *((tuple(each.shape), each.dtype) for each in given))
         if key not in self._divided:
             self._divided[key] = self._divide(given)
         found = self._divided[key]
@@ -230,6 +232,8 @@ def _function() -> Any:
             return tuple(outputs)
 
         @staticmethod
+        # Its own derivative stays elsewhere: an error is better than a wrong sum.
+        @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
         def backward(ctx: Any, *gradients: Any) -> Any:
             heads, backward = ctx.back
             given = {
