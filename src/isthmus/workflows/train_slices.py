@@ -12,13 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from isthmus.errors import (
-    AttemptLost,
-    ChannelClosed,
-    DeadlineExceeded,
-    InvalidFrame,
-    SessionLost,
-)
+from isthmus.errors import AttemptLost, ChannelClosed, DeadlineExceeded, InvalidFrame, InvalidJob, SessionLost
 from isthmus.frameworks.trainable import TrainableSlice
 from isthmus.planning.slicing.passes import Pass, Passes
 from isthmus.workflows.slice_checkpoints import SliceCheckpoints
