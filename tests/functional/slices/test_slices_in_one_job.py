@@ -76,6 +76,7 @@ class Rig:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            start_new_session=True,
         )
         assert self.running.stdout is not None
         return self.running.stdout
@@ -142,8 +143,9 @@ def test_a_job_that_is_stopped_leaves_no_worker(rig: Rig) -> None:
         if line.startswith("worker 0: 0 of"):
             break
     assert rig.running is not None
-    rig.running.terminate()
+    os.killpg(rig.running.pid, signal.SIGTERM)  # as the warden does
     assert rig.end()[0] == 128 + signal.SIGTERM
+    assert not list((rig.folder / "model").iterdir()), "no half-trained model"
     assert [process for process in processes if Path(f"/proc/{process}").exists()] == []
 
 

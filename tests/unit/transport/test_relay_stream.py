@@ -11,6 +11,7 @@ from isthmus.adapters.shared_folder import SharedFolder
 from isthmus.errors import ChannelClosed, DeadlineExceeded, InvalidFrame, SessionLost, Unavailable
 from isthmus.transport.ports import within
 from isthmus.transport.relay_stream import RelayCaller, RelayListener, RelayStream, RelayTerms
+from isthmus.transport.session import Window
 
 NAME = "relay/worker-0"
 QUICK = RelayTerms(stale_seconds=0.05)
@@ -141,3 +142,21 @@ def test_a_folder_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     for call in (lambda: folder.create("a/b", b""), lambda: folder.get("a", max_bytes=1)):
         with pytest.raises(Unavailable, match="Not a directory"):
             call()
+
+
+def test_messages_that_were_taken_and_written_once_more_use_up_no_room(store: Faulty) -> None:
+    """A write is done, read and deleted; its answer is lost, and the write comes again: nobody reads that number."""
+    terms = RelayTerms(stale_seconds=0.05, window=Window(messages=4))
+    listener = RelayListener(store, NAME, terms)
+    calling = RelayCaller(store, NAME, terms).connect(deadline=within(SECONDS))
+    answering = listener.accept(deadline=within(SECONDS))
+    for each in range(24):
+        before = {info.key for info in store.keys(NAME)}
+        calling.send({"x": np.array([each])}, deadline=within(SECONDS))
+        (written,) = {info.key for info in store.keys(NAME)} - before
+        data = store.get(written, max_bytes=1 << 20)
+        assert number(answering) == each
+        if each % 3 == 0:
+            assert store.create(written, data)
+    calling.close()
+    answering.close()
